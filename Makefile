@@ -1,0 +1,53 @@
+# The two commands: `make demo` and `make test`. Both set up .venv by themselves; `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types architecture unit integration format lock clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(UV):
+	@echo "== setting up $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Canopy needs Python >= 3.11; this is $$($(PYTHON) -V). Set PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+
+$(VENV)/.ready: $(UV) requirements/dev.txt pyproject.toml
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.ready ## the main job, on this machine (ARGS=--once: tell the story and end)
+	@$(BIN)/canopy demo $(ARGS)
+
+test: $(VENV)/.ready ## everything that needs no container engine (ARGS=... goes to pytest)
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest -m server -n 2 --dist loadgroup $(ARGS)
+
+check: lint types architecture unit ## lint, types, architecture, pure unit tests; no server
+
+lint: $(VENV)/.ready
+	@$(BIN)/ruff check libs services tests && $(BIN)/ruff format --check --quiet libs services tests
+types: $(VENV)/.ready
+	@$(BIN)/mypy
+architecture: $(VENV)/.ready
+	@$(BIN)/lint-imports
+unit: $(VENV)/.ready
+	@$(BIN)/pytest -q -m "not server" libs services tests/architecture $(ARGS)
+integration: $(VENV)/.ready ## only the tests that start real servers
+	@$(BIN)/pytest -m server -n 2 --dist loadgroup $(ARGS)
+
+format: $(VENV)/.ready ## let ruff mend what it can
+	@$(BIN)/ruff check --fix --quiet libs services tests; $(BIN)/ruff format --quiet libs services tests
+
+lock: $(UV) ## pin anew: requirements/*.txt, with hashes and without index addresses
+	@$(UV) lock --quiet --upgrade
+	@bash requirements/export.sh $(UV)
+
+clean: ## remove what the commands above made
+	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
