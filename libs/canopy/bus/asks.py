@@ -1,0 +1,60 @@
+"""Asks and their answers over one inbox: a future an ask, one subscription for all of them."""
+
+import asyncio
+import itertools
+import secrets
+
+from nats.aio.msg import Msg
+
+from canopy.bus.connection import Connection
+from canopy.bus.outcome import AskTimeout, NoResponders, from_headers
+
+NO_RESPONDERS = "503"
+
+
+class Asks:
+    """`prefix` is the inbox: answers come to `{prefix}.{asker}.{id}`."""
+
+    def __init__(self, connection: Connection, prefix: str) -> None:
+        self._connection = connection
+        self._asker = secrets.token_hex(6)
+        self._prefix = f"{prefix}.{self._asker}"
+        self._ids = itertools.count(1)
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+
+    @property
+    def wild(self) -> str:
+        return f"{self._prefix}.*"
+
+    def take(self, message: Msg) -> bool:
+        """Give an answer to whom it belongs; False if nobody waits for it."""
+        future = self._waiting.pop(message.subject.rpartition(".")[2], None)
+        if future is None or future.done():
+            return False
+        future.set_result(message)
+        return True
+
+    async def ask(self, subject: str, data: bytes, headers: dict[str, str] | None, timeout: float) -> Msg:
+        """Publish and wait for the one answer. Raises NoResponders, AskTimeout, Reject or Retry."""
+        number = str(next(self._ids))
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            await self._connection.publish(subject, data, f"{self._prefix}.{number}", headers)
+            async with asyncio.timeout(timeout):
+                return answered(subject, await future)
+        except TimeoutError:
+            raise AskTimeout(f"{subject}: no answer within {timeout:g} s") from None
+        finally:
+            self._waiting.pop(number, None)
+
+
+def answered(subject: str, message: Msg) -> Msg:
+    """The answer, unless it says a failure: then that is raised."""
+    headers = message.headers or {}
+    if not message.data and headers.get("Status") == NO_RESPONDERS:
+        raise NoResponders(f"{subject}: nobody serves it")
+    failure = from_headers(headers)
+    if failure is not None:
+        raise failure
+    return message

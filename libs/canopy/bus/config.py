@@ -1,0 +1,208 @@
+"""Configurations of the hub's and a leaf's nats-server, made from the catalogue and the roles. Pure: text out.
+
+Who writes them to files: the one-command start and the tests; the deployment's images in their own way.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from canopy.contracts import catalogue as c
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, ROLES, STREAMS, Role, folded
+from canopy.contracts.subject import check_token
+
+NODE_ACCOUNTS = 16
+MAX_PAYLOAD_BYTES = 256 * 1024
+EDGE = "edge"
+"""The user of folded edge units: the union of their rights."""
+CLOUD = "cloud"
+"""The user of folded cloud units."""
+DEVICES = "devices"
+"""The user of whoever speaks MQTT to the plain loopback port."""
+
+
+def node_account(node: str) -> str:
+    """The hub's account of a node: one of 16, by a hash of its name."""
+    return f"NODES-{zlib.crc32(node.encode()) % NODE_ACCOUNTS}"
+
+
+def domain(node: str) -> str:
+    """The JetStream domain of a node."""
+    return check_token("node", node).replace(".", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What a server lets a user publish and subscribe."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    responses: bool = False
+
+
+def permissions(role: Role, inboxes: Iterable[str], node: str = "") -> Permissions:
+    """The rights of a role, on `node` if it is an edge unit's."""
+    fixed = {"node": node} if node else {}
+
+    def wilds(subjects: Iterable[c.AnySubject]) -> list[str]:
+        return [w for s in subjects for w in s.wilds(**{k: v for k, v in fixed.items() if f"{{{k}}}" in s.pattern})]
+
+    inbox = [f"_INBOX.{i}.>" for i in inboxes]
+    publish = wilds(role.says) + wilds(role.asks) + _stream_rights(role) + (_gateway_rights() if role.gateway else [])
+    subscribe = wilds(role.serves) + [w for w in wilds(role.hears) if not w.startswith("node.")] + inbox
+    if c.PUSH in role.hears:
+        subscribe.append(f"node.{domain(node)}.in.>")
+    return Permissions(tuple(dict.fromkeys(publish)), tuple(dict.fromkeys(subscribe)), bool(role.serves))
+
+
+def _stream_rights(role: Role) -> list[str]:
+    api = "$JS.API"
+    rights = [STREAMS[s].wild() for s in role.writes]
+    for s in role.writes:
+        rights += [f"{api}.STREAM.CREATE.{s}", f"{api}.STREAM.UPDATE.{s}"]
+    rights += [f"{api}.STREAM.PURGE.{s}" for s in role.purges]
+    for s in dict.fromkeys((*role.writes, *role.purges, *role.reads)):
+        rights += [f"{api}.STREAM.INFO.{s}", f"{api}.STREAM.MSG.GET.{s}", f"$JS.FC.{s}.>"]
+        rights += [f"{api}.CONSUMER.CREATE.{s}.*", f"{api}.CONSUMER.DELETE.{s}.*"]
+    return rights
+
+
+def _gateway_rights() -> list[str]:
+    api, s = "$JS.API", c.MQTT_STREAM
+    stream = [f"{api}.STREAM.{verb}.{s}" for verb in ("CREATE", "UPDATE", "INFO")]
+    return [
+        *stream,
+        f"{api}.CONSUMER.DURABLE.CREATE.{s}.*",
+        f"{api}.CONSUMER.RESET.{s}.*",
+        f"{api}.CONSUMER.MSG.NEXT.{s}.*",
+        f"$JS.ACK.{s}.>",
+        f"$JS.ACK.*.*.{s}.>",
+    ]
+
+
+def device_permissions() -> Permissions:
+    """Devices on the plain loopback port: they speak on the contract's topics, and hear all of `$hw/events/`."""
+    publish = (*(s.wild() for s in c.MQTT_IN), "$MQTT.deliver.pubrel.>")
+    return Permissions(publish, ("$hw.events.>", "$MQTT.sub.>"))
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """The hub. `passwords` by unit (and CLOUD for folded ones); `nodes` are the passwords of the nodes' leaves."""
+
+    store_dir: str
+    passwords: Mapping[str, str]
+    nodes: Mapping[str, str]
+    listen: str = "127.0.0.1:4222"
+    leaf_listen: str = "127.0.0.1:7422"
+    http: str = ""
+
+    def text(self) -> str:
+        """The configuration file."""
+        return _lines(
+            "server_name: hub",
+            f"listen: {_q(self.listen)}",
+            f"http: {_q(self.http)}" if self.http else "",
+            f"max_payload: {MAX_PAYLOAD_BYTES}",
+            'ping_interval: "5s"\nping_max: 2\nwrite_deadline: "10s"',
+            f"jetstream {{ store_dir: {_q(self.store_dir)}, domain: hub }}",
+            f"leafnodes {{ listen: {_q(self.leaf_listen)}, no_advertise: true, isolate_leafnode_interest: true,"
+            f" compression: off }}",
+            "accounts {",
+            *self._cloud(),
+            *(self._nodes(i) for i in range(NODE_ACCOUNTS)),
+            "  SYS {}\n}\nsystem_account: SYS",
+        )
+
+    def _cloud(self) -> list[str]:
+        users = [_user(u, self.passwords[u], permissions(ROLES[u], [u])) for u in CLOUD_UNITS if u in self.passwords]
+        if CLOUD in self.passwords:
+            users.append(_user(CLOUD, self.passwords[CLOUD], permissions(folded(CLOUD_UNITS), CLOUD_UNITS)))
+        exports = '[ { service: "node.*.ask.>" }, { stream: "node.*.in.*.push.>" } ]'
+        return ["  CLOUD {\n    jetstream: enabled", f"    exports: {exports}", _users(users), "  }"]
+
+    def _nodes(self, number: int) -> str:
+        imports = (
+            '[ { service: { account: CLOUD, subject: "node.*.ask.>" } },'
+            ' { stream: { account: CLOUD, subject: "node.*.in.*.push.>" } } ]'
+        )
+        here = sorted(n for n in self.nodes if node_account(n) == f"NODES-{number}")
+        users = [_user(n, self.nodes[n], _node_permissions(n)) for n in here]
+        return _lines(f"  NODES-{number} {{", f"    imports: {imports}", _users(users), "  }")
+
+
+def _node_permissions(node: str) -> Permissions:
+    name = domain(node)
+    return Permissions((f"node.{name}.ask.>",), (f"node.{name}.in.>",))
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A node's leaf. `passwords` by unit (and EDGE for folded ones); devices need none on the loopback MQTT port."""
+
+    node: str
+    store_dir: str
+    passwords: Mapping[str, str]
+    hub_url: str
+    listen: str = "127.0.0.1:4222"
+    mqtt_listen: str = "127.0.0.1:1883"
+    http: str = ""
+    max_file_bytes: int = 256 * 1024 * 1024
+    device_password: str = ""
+    """Not empty: MQTT clients must give user `devices` and this (outside loopback)."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The configuration file."""
+        anonymous = "" if self.device_password else f", no_auth_user: {DEVICES}"
+        return _lines(
+            f"server_name: {_q(self.node)}",
+            f"listen: {_q(self.listen)}",
+            f"http: {_q(self.http)}" if self.http else "",
+            f"max_payload: {MAX_PAYLOAD_BYTES}",
+            'ping_interval: "5s"\nping_max: 2',
+            f"jetstream {{ store_dir: {_q(self.store_dir)}, domain: {_q(domain(self.node))},"
+            f" max_file: {self.max_file_bytes} }}",
+            f'mqtt {{ listen: {_q(self.mqtt_listen)}, consumer_inactive_threshold: "24h"{anonymous} }}',
+            f"leafnodes {{ reconnect: 1, remotes: [ {{ url: {_q(self.hub_url)}, account: EDGE }} ] }}",
+            "accounts {",
+            "  EDGE {\n    jetstream: enabled",
+            _users(self._users()),
+            "  }",
+            "  SYS {}\n}\nsystem_account: SYS",
+        )
+
+    def _users(self) -> list[str]:
+        users = [
+            _user(u, self.passwords[u], permissions(ROLES[u], [u], self.node))
+            for u in EDGE_UNITS
+            if u in self.passwords
+        ]
+        if EDGE in self.passwords:
+            users.append(_user(EDGE, self.passwords[EDGE], permissions(folded(EDGE_UNITS), EDGE_UNITS, self.node)))
+        return [*users, _user(DEVICES, self.device_password or DEVICES, device_permissions())]
+
+
+def _user(name: str, password: str, rights: Permissions) -> str:
+    responses = ", allow_responses: true" if rights.responses else ""
+    return (
+        f"      {{ user: {_q(name)}, password: {_q(password)}, permissions: {{ publish: {_list(rights.publish)},"
+        f" subscribe: {_list(rights.subscribe)}{responses} }} }}"
+    )
+
+
+def _users(users: list[str]) -> str:
+    return _lines("    users: [", *users, "    ]") if users else ""
+
+
+def _list(values: Iterable[str]) -> str:
+    return "[" + ", ".join(_q(v) for v in values) + "]"
+
+
+def _q(value: str) -> str:
+    return json.dumps(value)
+
+
+def _lines(*parts: str) -> str:
+    return "\n".join(p for p in parts if p)

@@ -1,0 +1,130 @@
+"""One connection to a nats-server, shared by the units of a process. It reconnects for ever, with jitter."""
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+log = logging.getLogger("canopy.bus")
+
+PING_SECONDS = 5
+Hook = Callable[[], Awaitable[None]]
+
+
+class Connection:
+    """Wraps the client. `on_reconnect` hooks run after each reconnect, in the order in which they were added."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.client: Client = Client()
+        self._hooks: list[Hook] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._down = False
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        name: str,
+        user: str = "",
+        password: str = "",
+        tls: ssl.SSLContext | None = None,
+        rng: random.Random | None = None,
+    ) -> "Connection":
+        """Connect; while nobody listens at `url` (nats://host:port, several with commas), say so and try again."""
+        self, rng, tries = cls(url), rng or random.Random(), 0  # noqa: S311
+        while True:
+            try:
+                await self._connect(name, user, password, tls)
+                return self
+            except (TimeoutError, OSError, nats.errors.Error) as e:
+                tries += 1
+                wait = min(0.1 * 2**tries, 5.0) * rng.uniform(0.5, 1.0)
+                if tries in (3, 10) or tries % 60 == 0:
+                    log.warning("no connection to %s: %s; trying on", url, str(e) or type(e).__name__)
+                await asyncio.sleep(wait)
+
+    async def _connect(self, name: str, user: str, password: str, tls: ssl.SSLContext | None) -> None:
+        options: dict[str, Any] = {"user": user, "password": password} if user else {}
+        if tls is not None:
+            options["tls"] = tls
+        self.client = await nats.connect(
+            servers=self.url.split(","),
+            name=name,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.2,
+            connect_timeout=5,
+            ping_interval=PING_SECONDS,
+            max_outstanding_pings=2,
+            error_cb=self._error,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            **options,
+        )
+
+    def on_reconnect(self, hook: Hook) -> None:
+        """Run `hook` after each reconnect."""
+        self._hooks.append(hook)
+
+    def forget(self, hook: Hook) -> None:
+        """Take back an `on_reconnect`."""
+        if hook in self._hooks:
+            self._hooks.remove(hook)
+
+    @property
+    def connected(self) -> bool:
+        return bool(self.client.is_connected)
+
+    @property
+    def server_run(self) -> str:
+        """The id that the connected server made for itself when it started."""
+        return str(self.client._server_info.get("server_id", ""))
+
+    async def close(self, drain: bool = True) -> None:
+        """Finish what is in hand (bounded), then close."""
+        if self.client.is_closed:
+            return
+        try:
+            if drain and self.client.is_connected:
+                await asyncio.wait_for(self.client.drain(), 5)
+            else:
+                await self.client.close()
+        except (TimeoutError, nats.errors.Error):
+            await self.client.close()
+
+    async def publish(self, subject: str, data: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
+        await self.client.publish(subject, data, reply=reply, headers=headers)
+
+    async def subscribe(self, subject: str, cb: Callable[[Msg], Awaitable[None]], queue: str = "") -> Any:
+        return await self.client.subscribe(subject, queue=queue, cb=cb)
+
+    async def _error(self, e: Exception) -> None:
+        log.warning("connection to %s: %s", self.url, str(e) or type(e).__name__)
+
+    async def _disconnected(self) -> None:
+        if not self._down:
+            log.warning("connection to %s lost; reconnecting", self.url)
+        self._down = True
+
+    async def _reconnected(self) -> None:
+        log.info("connection to %s is back", self.url)
+        self._down = False
+        for hook in list(self._hooks):
+            task = asyncio.get_running_loop().create_task(self._run(hook))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _run(hook: Hook) -> None:
+        try:
+            await hook()
+        except Exception:
+            log.exception("after a reconnect")

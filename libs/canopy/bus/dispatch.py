@@ -1,0 +1,111 @@
+"""What happens to every message that a unit takes: decode, span, handler, outcome, answer. Handlers know none of it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from canopy.runtime.telemetry import Telemetry
+from nats.aio.msg import Msg
+
+from canopy.bus.connection import Connection
+from canopy.bus.outcome import Reject, Retry, to_headers
+from canopy.contracts.subject import AnySubject
+from canopy.contracts.wire import MAX_BODY_BYTES, encode
+
+log = logging.getLogger("canopy.bus")
+Q_contra = TypeVar("Q_contra", contravariant=True)
+A_co = TypeVar("A_co", covariant=True)
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class Place(Generic[Q]):
+    """Where a message came from: what stands in its subject, and its headers."""
+
+    tokens: dict[str, str]
+    headers: dict[str, str]
+    subject: str
+
+    def __getitem__(self, name: str) -> str:
+        return self.tokens[name]
+
+
+Handler = Callable[[Q, Place[Any]], Awaitable[A]]
+
+
+class Dispatch:
+    """One subscription's callback. Up to `concurrency` handlers at once; 1 keeps the order."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        subject: AnySubject,
+        handler: Handler[Any, Any],
+        telemetry: Telemetry,
+        concurrency: int,
+    ) -> None:
+        self._connection, self._subject, self._handler = connection, subject, handler
+        self._telemetry = telemetry
+        self._decoder = None if subject.message is bytes else msgspec.json.Decoder(subject.message)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._serial = concurrency == 1
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, message: Msg) -> None:
+        if self._serial:
+            await self._handle(message)
+            return
+        await self._slots.acquire()
+        task = asyncio.get_running_loop().create_task(self._handle(message))
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        self._slots.release()
+
+    async def close(self) -> None:
+        """Wait, bounded, for what is in hand."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=5)
+
+    async def _handle(self, message: Msg) -> None:
+        tokens = self._subject.tokens(message.subject)
+        if tokens is None:
+            return await self._answer(message, Reject(404, f"{message.subject} is no subject of ours"))
+        headers = dict(message.headers or {})
+        try:
+            body = message.data if self._decoder is None else self._decoder.decode(message.data)
+        except msgspec.DecodeError as e:
+            return await self._answer(message, Reject(400, f"{self._subject.pattern}: {e}"))
+        with self._telemetry.span(self._subject.pattern, context=self._telemetry.extract(headers), kind="server"):
+            return await self._answer(message, await self._outcome(body, Place(tokens, headers, message.subject)))
+
+    async def _outcome(self, body: Any, place: Place[Any]) -> Any:
+        try:
+            return await self._handler(body, place)
+        except (Reject, Retry) as outcome:
+            return outcome
+        except Exception as bug:
+            log.exception("handling %s", place.subject)
+            return bug
+
+    async def _answer(self, message: Msg, outcome: Any) -> None:
+        if not message.reply:
+            if isinstance(outcome, Exception):
+                log.warning("%s: %s", message.subject, outcome)
+            return None
+        if isinstance(outcome, Exception):
+            return await self._connection.publish(message.reply, b"", headers=to_headers(outcome))
+        if outcome is not None:
+            await self._connection.publish(message.reply, self._fits(outcome))
+
+    def _fits(self, outcome: Any) -> bytes:
+        body = outcome if isinstance(outcome, bytes) else encode(outcome)
+        if len(body) > MAX_BODY_BYTES:
+            raise ValueError(f"an answer to {self._subject.pattern} of {len(body)} bytes; the most is {MAX_BODY_BYTES}")
+        return body

@@ -1,0 +1,147 @@
+"""The MQTT gateway's stream `$MQTT_msgs` (QoS 1 and 2), read by one durable pull consumer of DeviceTwin's.
+
+The stream is made by us before any client connects; a message is stored before its PUBACK only while our consumer
+exists. The position is DeviceTwin's: it resets the consumer after every start and reconnect (facts: redelivery is not
+to be trusted). Everything acknowledged goes (interest retention).
+"""
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from canopy.bus.bus import Bus
+from canopy.bus.jsapi import API, call, ensure_stream, metadata
+from canopy.contracts.catalogue import MQTT_IN, MQTT_STORED, MQTT_STREAM
+from canopy.sync.ingest import StreamNow
+
+log = logging.getLogger("canopy.bus")
+DURABLE = "devicetwin"
+BATCH = 512
+EXPIRES_SECONDS = 30.0
+ACK_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message from the stream: the subject as the device published it, its place in the stream, how to acknowledge."""
+
+    subject: str
+    data: bytes
+    seq: int
+    time_ns: int
+    ack: str
+
+
+class Gateway:
+    """DeviceTwin's reader. `open` once, then `now`, `reset`, and `next` again and again; after a reconnect from `now`."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._arrived: list[Incoming] = []
+        self._wake = asyncio.Event()
+        self._wanted = 0
+        self._inbox = ""
+        self._generation = 0
+        self._subscription: Any = None
+
+    async def open(self, max_bytes: int) -> None:
+        """Make sure of the stream and of the consumer."""
+        stream = {
+            "name": MQTT_STREAM,
+            "subjects": [MQTT_STORED + ">"],
+            "storage": "file",
+            "retention": "interest",
+            "discard": "new",
+            "max_bytes": max_bytes,
+            "num_replicas": 1,
+        }
+        await ensure_stream(self._bus, stream)
+        config = {
+            "durable_name": DURABLE,
+            "filter_subjects": [MQTT_STORED + s.wild() for s in MQTT_IN],
+            "ack_policy": "all",
+            "deliver_policy": "all",
+            "ack_wait": int(ACK_WAIT_SECONDS * 1e9),
+            "max_ack_pending": 20_000,
+            "max_waiting": 16,
+        }
+        body = {"stream_name": MQTT_STREAM, "config": config}
+        await call(self._bus, f"CONSUMER.DURABLE.CREATE.{MQTT_STREAM}.{DURABLE}", body)
+
+    async def now(self) -> StreamNow:
+        """The stream as it is, and the server's run."""
+        info = await call(self._bus, f"STREAM.INFO.{MQTT_STREAM}")
+        state = info["state"]
+        run = self._bus.connection.server_run
+        return StreamNow(str(info["created"]), int(state["first_seq"]), int(state["last_seq"]), run)
+
+    async def reset(self, start: int) -> None:
+        """The next message is the first at or above `start`; what has arrived but was not taken is dropped."""
+        await self._stop()
+        await call(self._bus, f"CONSUMER.RESET.{MQTT_STREAM}.{DURABLE}", {"seq": start})
+        self._generation += 1
+        self._inbox = f"_INBOX.{self._bus.unit}.pull.{self._generation}"
+        self._arrived, self._wanted = [], 0
+        self._subscription = await self._bus.connection.subscribe(self._inbox, self._take)
+
+    async def next(self, wait_seconds: float) -> list[Incoming]:
+        """All that has arrived, in order; waits up to `wait_seconds` for the first."""
+        await self._refill()
+        if not self._arrived:
+            try:
+                async with asyncio.timeout(wait_seconds):
+                    await self._wake.wait()
+            except TimeoutError:
+                return []
+        self._wake.clear()
+        found, self._arrived = self._arrived, []
+        return found
+
+    def waiting(self) -> bool:
+        """True if messages have arrived that were not taken yet."""
+        return bool(self._arrived)
+
+    def wake(self) -> None:
+        """Let a waiting `next` return."""
+        self._wake.set()
+
+    async def acknowledge(self, last: Incoming) -> None:
+        """All up to and with `last` is stored."""
+        await self._bus.connection.publish(last.ack, b"+ACK")
+
+    async def close(self) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+            self._subscription = None
+
+    async def _refill(self) -> None:
+        """Keep at least half a batch asked for."""
+        if self._wanted > BATCH // 2:
+            return
+        self._wanted += BATCH
+        body = {"batch": BATCH, "expires": int(EXPIRES_SECONDS * 1e9)}
+        subject = f"{API}.CONSUMER.MSG.NEXT.{MQTT_STREAM}.{DURABLE}"
+        await self._bus.connection.publish(subject, json.dumps(body).encode(), self._inbox)
+
+    async def _take(self, message: Msg) -> None:
+        if message.headers and "Status" in message.headers and not message.reply:
+            self._ended(message)
+            return
+        meta = metadata(message.reply)
+        self._wanted -= 1
+        subject = message.subject.removeprefix(MQTT_STORED)
+        self._arrived.append(Incoming(subject, message.data, meta.seq, meta.time_ns, message.reply))
+        self._wake.set()
+
+    def _ended(self, message: Msg) -> None:
+        """A pull request ran out (408) or was refused (409): it brings nothing more."""
+        left = int((message.headers or {}).get("Nats-Pending-Messages", self._wanted))
+        self._wanted = max(0, self._wanted - left)
+        self._wake.set()

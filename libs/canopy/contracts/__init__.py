@@ -1,0 +1,1 @@
+"""The words that all units share: subjects (catalogue), messages (wire), rights (roles), the device API (devices)."""

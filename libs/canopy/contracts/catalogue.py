@@ -1,0 +1,137 @@
+"""Every subject of the system. A literal subject anywhere else fails a test.
+
+Four planes: `link` (between a node and CloudHub, the only thing that crosses), `cloud` (account CLOUD), `local`
+(a node's leaf) and `gateway` (MQTT topics as the leaf's gateway maps them: '/' to '.', '.' to '//').
+"""
+
+from canopy.contracts import wire
+from canopy.contracts.subject import AnySubject, Subject
+
+DOWN_CHANNELS = ("devices",)
+"""Sets that a controller owns and a node follows."""
+UP_CHANNEL = "twins"
+"""The set that a node owns and the cloud follows."""
+
+# --- the link -----------------------------------------------------------------------------------------------------
+HELLO = Subject(
+    "node.{node}.ask.hello", wire.Hello, wire.HelloAnswer, queue="cloudhub", doc="a node comes: session, nonce, limits"
+)
+BEAT = Subject(
+    "node.{node}.ask.beat", wire.Beat, wire.BeatAnswer, queue="cloudhub", doc="every 10 s: health, hash of the set"
+)
+PAGE = Subject(
+    "node.{node}.ask.page.{channel}",
+    wire.PageAsk,
+    wire.PageAnswer,
+    queue="cloudhub",
+    listed={"channel": DOWN_CHANNELS},
+    doc="one page of the sync downward",
+)
+STATE_PAGE = Subject(
+    f"node.{{node}}.ask.page.{UP_CHANNEL}",
+    wire.StatePageAsk,
+    wire.StatePageAnswer,
+    queue="cloudhub",
+    doc="one page of the sync upward",
+)
+REPORT = Subject(
+    "node.{node}.ask.report", wire.ReportBatch, wire.ReportResults, queue="cloudhub", doc="a batch of device states"
+)
+PUSH = Subject(
+    "node.{node}.in.{nonce}.push.{channel}",
+    wire.Push,
+    listed={"channel": DOWN_CHANNELS},
+    doc="a change as it happens; dropped unless the nonce is the session's",
+)
+LINK_INBOX = Subject("node.{node}.in.r.{asker}.{id}", wire.Nothing, doc="answers to EdgeHub's asks")
+
+# --- the cloud ------------------------------------------------------------------------------------------------------
+SET_PAGE = Subject(
+    "sets.{channel}.page",
+    wire.SetAsk,
+    wire.PageAnswer,
+    queue="controllers",
+    listed={"channel": DOWN_CHANNELS},
+    doc="CloudHub hands a page ask to the controller of that channel",
+)
+SET_PUSH = Subject(
+    "sets.{channel}.push.{node}",
+    wire.Push,
+    queue="cloudhub",
+    listed={"channel": DOWN_CHANNELS},
+    doc="a controller's leader hands a change to CloudHub",
+)
+PRESENCE = Subject("presence.{node}", wire.Presence, doc="a node was heard")
+TWINS = Subject("twins.{node}.{namespace}.{name}", wire.TwinRecord, doc="the last state of each device (a stream)")
+SESSIONS = Subject("sessions.{node}", wire.Session, doc="the session of each node (a stream)")
+CLUSTER = Subject("cluster.{channel}", wire.AsOf, doc="epoch and mark of each channel (a stream)")
+
+# --- a node's local bus ----------------------------------------------------------------------------------------------
+HUB_PAGE = Subject(
+    "edge.hub.ask.page.{channel}",
+    wire.PageAsk,
+    wire.PageAnswer,
+    listed={"channel": DOWN_CHANNELS},
+    doc="MetaManager's page ask, carried by EdgeHub",
+)
+HUB_STATE_PAGE = Subject(
+    f"edge.hub.ask.page.{UP_CHANNEL}",
+    wire.StatePageAsk,
+    wire.StatePageAnswer,
+    doc="DeviceTwin's page ask, carried by EdgeHub",
+)
+HUB_REPORT = Subject(
+    "edge.hub.ask.report", wire.ReportBatch, wire.ReportResults, doc="DeviceTwin's states, carried by EdgeHub"
+)
+HUB_PUSH = Subject(
+    "edge.hub.push.{channel}", wire.Push, listed={"channel": DOWN_CHANNELS}, doc="a push, handed on by EdgeHub"
+)
+HUB_WANT = Subject("edge.hub.want.{channel}", wire.Nothing, doc="the cloud wants a page of this channel")
+LINK = Subject("edge.link", wire.LinkState, doc="whether the cloud answers")
+META_PAGE = Subject(
+    "meta.page.{channel}",
+    wire.PageAsk,
+    wire.PageAnswer,
+    listed={"channel": DOWN_CHANNELS},
+    doc="a unit of this node reads the proven set",
+)
+META_CHANGED = Subject("meta.changed.{channel}", wire.SetChanged, doc="the proven set is another one")
+TWIN_SUMMARY = Subject("twin.summary", wire.Nothing, wire.Summary, doc="hash and backlog of the reported set")
+TWIN_REPORT = Subject(
+    "twin.report", wire.MapperReport, wire.MapperResult, doc="a mapper's values, answered when durable"
+)
+TWIN_DELTA = Subject("twin.delta.{namespace}.{name}", wire.Delta, doc="what a device should be set to")
+
+# --- the MQTT gateway (KubeEdge's contract) ---------------------------------------------------------------------------
+_DEVICE = "$hw.events.device.{namespace}.{name}"
+_NODE = "$hw.events.node.{node}"
+
+
+def _topic(pattern: str, doc: str) -> Subject[bytes, None]:
+    return Subject(pattern, bytes, dot="//", doc=doc)
+
+
+TWIN_UPDATE = _topic(_DEVICE + ".twin.update", "in: a device reports, or sets what is expected")
+TWIN_GET = _topic(_DEVICE + ".twin.get", "in: what is the twin")
+STATE_UPDATE = _topic(_DEVICE + ".state.update", "in: online, offline, ...")
+TWIN_UPDATE_RESULT = _topic(_DEVICE + ".twin.update.result", "out: what became of an update")
+TWIN_DOCUMENT = _topic(_DEVICE + ".twin.update.document", "out: last and current of each changed twin")
+MQTT_DELTA = _topic(_DEVICE + ".twin.update.delta", "out: where expected differs from actual")
+TWIN_GET_RESULT = _topic(_DEVICE + ".twin.get.result", "out: the twin")
+STATE_UPDATE_RESULT = _topic(_DEVICE + ".state.update.result", "out: the state taken")
+MEMBERSHIP_GET = _topic(_NODE + ".membership.get", "in: which devices has this node")
+MEMBERSHIP_RESULT = _topic(_NODE + ".membership.get.result", "out: the devices")
+MEMBERSHIP_UPDATED = _topic(_NODE + ".membership.updated", "out: a device came or went")
+
+MQTT_IN = (TWIN_UPDATE, TWIN_GET, STATE_UPDATE, MEMBERSHIP_GET)
+"""Topics on which devices speak."""
+MQTT_STORED = "$MQTT.msgs."
+"""What the gateway puts before a QoS 1 or 2 message's subject in its stream."""
+MQTT_STREAM = "$MQTT_msgs"
+MQTT_HEADER = "Nmqtt-Pub"
+"""Header of a message that came over MQTT: its QoS."""
+
+
+def subjects() -> dict[str, AnySubject]:
+    """Every subject by its name here."""
+    return {k: v for k, v in globals().items() if isinstance(v, Subject)}

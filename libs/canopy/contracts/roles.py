@@ -1,0 +1,131 @@
+"""Who may say and hear what: one row a unit. The bus refuses what is not in the row, and the servers' permissions
+are made from it (`canopy.bus.config`), so the table is what really holds. A golden table under test shows every
+widened right in review (`python -m canopy.contracts.roles` prints it).
+"""
+
+from dataclasses import dataclass
+
+from canopy.contracts import catalogue as c
+from canopy.contracts.subject import AnySubject
+
+CLOUD_UNITS = ("cloudhub", "devicecontroller", "edgecontroller")
+EDGE_UNITS = ("edgehub", "metamanager", "devicetwin", "mapper")
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a unit says (publishes and forgets), asks (and gets an answer), serves (answers), hears; its streams.
+
+    `writes` are streams of last values that it may write and purge, `reads` those that it only reads; `gateway` is
+    True for the one unit that reads the MQTT gateway's stream.
+    """
+
+    says: tuple[AnySubject, ...] = ()
+    asks: tuple[AnySubject, ...] = ()
+    serves: tuple[AnySubject, ...] = ()
+    hears: tuple[AnySubject, ...] = ()
+    writes: tuple[str, ...] = ()
+    purges: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    gateway: bool = False
+
+    def may_publish(self, subject: AnySubject) -> bool:
+        return subject in self.says or subject in self.asks
+
+    def may_subscribe(self, subject: AnySubject) -> bool:
+        return subject in self.serves or subject in self.hears
+
+
+MQTT_OUT = (
+    c.TWIN_UPDATE_RESULT,
+    c.TWIN_DOCUMENT,
+    c.MQTT_DELTA,
+    c.TWIN_GET_RESULT,
+    c.STATE_UPDATE_RESULT,
+    c.MEMBERSHIP_RESULT,
+    c.MEMBERSHIP_UPDATED,
+)
+
+STREAMS = {"TWINS": c.TWINS, "SESSIONS": c.SESSIONS, "CLUSTER": c.CLUSTER}
+"""Streams of last values in the account CLOUD."""
+
+ROLES: dict[str, Role] = {
+    "cloudhub": Role(
+        says=(c.PUSH, c.PRESENCE),
+        asks=(c.SET_PAGE,),
+        serves=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT),
+        hears=(c.SET_PUSH,),
+        writes=("TWINS", "SESSIONS"),
+        purges=("TWINS",),
+        reads=("CLUSTER",),
+    ),
+    "devicecontroller": Role(
+        says=(c.SET_PUSH,),
+        serves=(c.SET_PAGE,),
+        writes=("CLUSTER",),
+        purges=("TWINS",),
+        reads=("TWINS",),
+    ),
+    "edgecontroller": Role(hears=(c.PRESENCE,)),
+    "edgehub": Role(
+        says=(c.HUB_PUSH, c.HUB_WANT, c.LINK),
+        asks=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.TWIN_SUMMARY),
+        serves=(c.HUB_PAGE, c.HUB_STATE_PAGE, c.HUB_REPORT),
+        hears=(c.PUSH, c.LINK_INBOX),
+    ),
+    "metamanager": Role(
+        says=(c.META_CHANGED,),
+        asks=(c.HUB_PAGE,),
+        serves=(c.META_PAGE,),
+        hears=(c.HUB_PUSH, c.HUB_WANT, c.LINK),
+    ),
+    "devicetwin": Role(
+        says=(*MQTT_OUT, c.TWIN_DELTA),
+        asks=(c.META_PAGE, c.HUB_REPORT, c.HUB_STATE_PAGE),
+        serves=(c.TWIN_REPORT, c.TWIN_SUMMARY),
+        hears=(*c.MQTT_IN, c.META_CHANGED, c.HUB_WANT, c.LINK),
+        gateway=True,
+    ),
+    "mapper": Role(asks=(c.META_PAGE, c.TWIN_REPORT), hears=(c.META_CHANGED, c.TWIN_DELTA)),
+}
+
+
+def folded(units: tuple[str, ...]) -> Role:
+    """The union of the rights of units that share one process."""
+    rows = [ROLES[u] for u in units]
+
+    def union(field: str) -> tuple[AnySubject, ...]:
+        return tuple(dict.fromkeys(s for r in rows for s in getattr(r, field)))
+
+    def names(field: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(s for r in rows for s in getattr(r, field)))
+
+    return Role(
+        union("says"),
+        union("asks"),
+        union("serves"),
+        union("hears"),
+        names("writes"),
+        names("purges"),
+        names("reads"),
+        any(r.gateway for r in rows),
+    )
+
+
+def table() -> str:
+    """The table as text: a line a unit and direction."""
+    lines = []
+    for unit, role in ROLES.items():
+        for field in ("says", "asks", "serves", "hears"):
+            lines += [f"{unit:18}{field:8}{s.pattern}" for s in getattr(role, field)]
+        for field in ("writes", "purges", "reads"):
+            lines += [f"{unit:18}{field:8}{name}" for name in getattr(role, field)]
+        if role.gateway:
+            lines.append(f"{unit:18}{'reads':8}{c.MQTT_STREAM}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(table())

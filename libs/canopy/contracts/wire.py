@@ -1,0 +1,353 @@
+"""Every message that leaves a unit, declared once. Unknown fields are passed over, so that older and newer meet.
+
+A change here is a change of the wire: `tests/snapshots/wire.json` shows it in review, and a field is only ever added,
+with a default. The link's protocol version is PROTOCOL; it is negotiated at hello.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+
+PROTOCOL = (1, 1)
+"""The lowest and the highest protocol version that this code speaks."""
+
+MAX_BODY_BYTES = 240 * 1024
+"""The most that one body may hold; `max_payload` of every server is 256 KiB, headers included."""
+MAX_STATE_BYTES = 200 * 1024
+"""The most that one device's encoded state may hold."""
+
+Key = tuple[str, str, str]
+"""(kind, namespace, name): sorts the entries of a set."""
+Name = tuple[str, str]
+"""(namespace, name) of a Device."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all messages: JSON objects, defaults left out."""
+
+
+class Nothing(Message):
+    """A message without content."""
+
+
+# --- sets: what should be ------------------------------------------------------------------------------------------
+class AsOf(Message, omit_defaults=False):
+    """How far the answering replica has seen: the epoch, and one resourceVersion a kind (RULES 1)."""
+
+    epoch: int
+    revisions: dict[str, int]
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One object of a set, without its body."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    digest: str
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace, self.name)
+
+
+class Put(msgspec.Struct, frozen=True, array_like=True):
+    """One object of a set with its body: JSON, without status and managedFields."""
+
+    entry: Entry
+    body: msgspec.Raw
+
+
+class Stamped(Message):
+    """What a node says bears its session and EdgeHub's count of messages (RULES 16); 0 until EdgeHub adds them."""
+
+    session: int = 0
+    n: int = 0
+
+
+class PageAsk(Stamped):
+    """The asker's entries of the key range [start, end), sorted; `hash` of its whole set on the first page only."""
+
+    start: Key | None = None
+    end: Key | None = None
+    entries: list[Entry] = []
+    hash: str | None = None
+
+
+class Verdict(Message):
+    """What CloudHub says of every ask: `ok`, `hello` (say hello again), `superseded`, `busy`, `refused`."""
+
+    verdict: str = "ok"
+    reason: str = ""
+    retry_after_seconds: float = 0.0
+
+
+class PageAnswer(Verdict):
+    """What to put and to delete in [asked start, `next`), where to go on, and the hash of the whole set."""
+
+    as_of: AsOf | None = None
+    hash: str = ""
+    puts: list[Put] = []
+    deletes: list[Key] = []
+    next: Key | None = None
+    cluster: str = ""
+
+
+class Push(Message):
+    """A change as it happens; `hash` is what the set then should have."""
+
+    as_of: AsOf
+    hash: str
+    puts: list[Put] = []
+    deletes: list[Key] = []
+    cluster: str = ""
+
+
+class SetAsk(Message):
+    """CloudHub to the controller of a channel: a node's page ask."""
+
+    node: str
+    ask: PageAsk
+
+
+class SetChanged(Message):
+    """MetaManager's word that a set changed; nothing depends on its being heard."""
+
+    as_of: AsOf
+    hash: str
+
+
+# --- states: what is ---------------------------------------------------------------------------------------------------
+class Side(Message):
+    """A value with the time at which the edge took it, in ms since 1970."""
+
+    value: str
+    timestamp: int = 0
+    metadata: dict[str, str] = {}
+
+
+class TwinState(Message):
+    """One property of a device: what the device says (`reported`), what is wanted of it (`expected`), its type."""
+
+    reported: Side | None = None
+    expected: Side | None = None
+    type: str = "string"
+
+
+class DeviceState(Message):
+    """The whole state of one device. `state` is online, offline, ok, unknown or unhealthy; times in ms."""
+
+    twins: dict[str, TwinState] = {}
+    state: str = ""
+    last_online: int = 0
+
+
+class Report(Message):
+    """One device's whole state on its way up. `content` is a DeviceState as the edge encoded it."""
+
+    namespace: str
+    name: str
+    uid: str
+    device_revision: int
+    revision: int
+    content: msgspec.Raw
+    trace: str = ""
+
+
+class ReportBatch(Stamped):
+    """States to be stored, each device at most once."""
+
+    reports: list[Report] = []
+
+
+class ReportResult(Message, omit_defaults=False):
+    """What became of one report: `ok`, `older` (acknowledges nothing), `refused` (with a reason), `retry`."""
+
+    namespace: str
+    name: str
+    uid: str
+    revision: int
+    digest: str
+    outcome: str
+    reason: str = ""
+
+
+class ReportResults(Verdict):
+    """One result for each report of the batch, in its order; none unless the verdict is ok."""
+
+    results: list[ReportResult] = []
+
+
+class StateEntry(msgspec.Struct, frozen=True, array_like=True):
+    """One device of the set of reported states (RULES 20)."""
+
+    namespace: str
+    name: str
+    uid: str
+    revision: int
+    digest: str
+
+    @property
+    def key(self) -> Name:
+        return (self.namespace, self.name)
+
+
+class StatePageAsk(Stamped):
+    """Upward: the node's entries of [start, end), sorted."""
+
+    start: Name | None = None
+    end: Name | None = None
+    entries: list[StateEntry] = []
+
+
+class StatePageAnswer(Verdict):
+    """The devices of the range whose state the cloud does not hold so: to be sent again."""
+
+    resend: list[Name] = []
+
+
+class TwinRecord(Message):
+    """What the stream TWINS holds for a device: validated by CloudHub, never a node's bytes."""
+
+    node: str
+    namespace: str
+    name: str
+    uid: str
+    device_revision: int
+    session: int
+    n: int
+    revision: int
+    digest: str
+    received: int
+    state: DeviceState
+    trace: str = ""
+
+
+# --- sessions ----------------------------------------------------------------------------------------------------------
+class Hello(Message):
+    """A node comes. `seen` is the highest session that this edge has had."""
+
+    protocol: tuple[int, int] = PROTOCOL
+    version: str = ""
+    seen: int = 0
+    labels: dict[str, str] = {}
+    capacity: dict[str, str] = {}
+
+
+class Limits(Message, omit_defaults=False):
+    """What the cloud asks of an edge."""
+
+    beat_seconds: float = 10.0
+    body_bytes: int = MAX_BODY_BYTES
+    reports_per_batch: int = 500
+
+
+class HelloAnswer(Verdict):
+    """The session (RULES 13), the nonce of its pushes, the protocol, the cloud's time in ms, the cluster's uid."""
+
+    session: int = 0
+    nonce: str = ""
+    protocol: int = 0
+    limits: Limits = Limits()
+    time: int = 0
+    cluster: str = ""
+
+
+class Beat(Stamped):
+    """Every `beat_seconds`: health by unit, and the hash of the reported set (None: not compared this time)."""
+
+    health: dict[str, str] = {}
+    hash: str | None = None
+
+
+class BeatAnswer(Verdict):
+    """`page`: the hash differs, send your page."""
+
+    page: bool = False
+
+
+class Session(Message, omit_defaults=False):
+    """What the bucket SESSIONS holds for a node."""
+
+    session: int
+    nonce: str
+
+
+class Presence(Message):
+    """CloudHub's word in CLOUD that a node was heard: at hello and at each beat. `at` in ms."""
+
+    node: str
+    at: int
+    session: int
+    version: str = ""
+    labels: dict[str, str] = {}
+    capacity: dict[str, str] = {}
+    health: dict[str, str] = {}
+
+
+# --- on a node ---------------------------------------------------------------------------------------------------------
+class LinkState(Message, omit_defaults=False):
+    """EdgeHub's word whether the cloud answers; said at each change and each beat."""
+
+    up: bool
+    session: int = 0
+    reason: str = ""
+
+
+class Summary(Message, omit_defaults=False):
+    """DeviceTwin's answer to EdgeHub before a beat: the hash of its reported set and what waits to be sent."""
+
+    hash: str
+    pending: int
+
+
+class MapperReport(Message):
+    """A mapper's newest values of one device. `mapper` is the mapper's session, `seq` rises a device.
+
+    `state` may be empty (unchanged). Values are text.
+    """
+
+    namespace: str
+    name: str
+    mapper: str
+    seq: int
+    values: dict[str, str] = {}
+    types: dict[str, str] = {}
+    state: str = ""
+    trace: str = ""
+
+
+class MapperResult(Message, omit_defaults=False):
+    """Said after the commit. `outcome` is ok, older or refused; `desired` is what still differs from the device."""
+
+    outcome: str
+    reason: str = ""
+    desired: dict[str, str] = {}
+
+
+class Delta(Message):
+    """What a device should be set to: for every property where expected differs from actual."""
+
+    namespace: str
+    name: str
+    desired: dict[str, str]
+    trace: str = ""
+
+
+Json = Annotated[bytes, "a body that is not ours: MQTT payloads, decoded by the unit that owns the topic"]
+
+
+def encode(message: Any) -> bytes:
+    """A message as it travels; keys of dicts are sorted, so that equal content is equal bytes."""
+    return _ENCODER.encode(message)
+
+
+def all_messages() -> Iterable[type[msgspec.Struct]]:
+    """Every struct declared here, by name (for the snapshot of the wire)."""
+    found = [v for v in globals().values() if isinstance(v, type) and issubclass(v, msgspec.Struct)]
+    return sorted((v for v in found if v.__module__ == __name__), key=lambda v: v.__name__)
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
