@@ -27,7 +27,7 @@ ACK_WAIT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message from the stream: the subject as the device published it, its place in the stream, how to acknowledge."""
+    """A message of the stream: the subject as the device published it, its place, how to acknowledge."""
 
     subject: str
     data: bytes
@@ -37,7 +37,7 @@ class Incoming:
 
 
 class Gateway:
-    """DeviceTwin's reader. `open` once, then `now`, `reset`, and `next` again and again; after a reconnect from `now`."""
+    """DeviceTwin's reader: `open` once, `now`, `reset`, then `next` again and again; after a reconnect from `now`."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus

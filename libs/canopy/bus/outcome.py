@@ -14,7 +14,7 @@ class AskTimeout(AskFailed):
 
 
 class Reject(AskFailed):
-    """The message is refused for good. `code` as in HTTP (400 what was said, 404 whom, 403 who), `reason` for people."""
+    """Refused for good. `code` as in HTTP (400 what was said, 404 whom, 403 who), `reason` for people."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code} {reason}")

@@ -6,7 +6,6 @@ Reads of one subject come from the stream's leader (RULES 17), never by a direct
 import asyncio
 import base64
 import contextlib
-import json
 import logging
 import secrets
 from collections.abc import Callable
@@ -32,7 +31,6 @@ from canopy.contracts.roles import STREAMS
 log = logging.getLogger("canopy.bus")
 WRITE_SECONDS = 5.0
 HEARTBEAT_SECONDS = 5.0
-BATCH = 1000
 
 
 class WrongSequence(Exception):
@@ -56,10 +54,9 @@ class LastValues:
 
     async def ensure(self, max_bytes: int = -1, replicas: int = 1) -> None:
         """Make the stream if there is none; waits while JetStream is not ready."""
-        wild = self.subject.wild().replace("*", ">", 1) if self.name == "TWINS" else self.subject.wild()
         config = {
             "name": self.name,
-            "subjects": [wild.split(">")[0] + ">" if ">" in wild else wild],
+            "subjects": [self.subject.wild()],
             "max_msgs_per_subject": 1,
             "storage": "file",
             "retention": "limits",
@@ -262,8 +259,3 @@ class Follow:
     def _take(self, value: Value) -> None:
         self._last_seq = max(self._last_seq, value.seq)
         self._on_value(value)
-
-
-def decoded(data: bytes) -> Any:
-    """JSON that is not ours."""
-    return json.loads(data)

@@ -31,7 +31,7 @@ class Nothing(Message):
     """A message without content."""
 
 
-# --- sets: what should be ------------------------------------------------------------------------------------------
+# --- sets: what should be -------------------------------------------------------------------------------------------
 class AsOf(Message, omit_defaults=False):
     """How far the answering replica has seen: the epoch, and one resourceVersion a kind (RULES 1)."""
 
@@ -119,7 +119,7 @@ class SetChanged(Message):
     hash: str
 
 
-# --- states: what is ---------------------------------------------------------------------------------------------------
+# --- states: what is ------------------------------------------------------------------------------------------------
 class Side(Message):
     """A value with the time at which the edge took it, in ms since 1970."""
 
@@ -225,7 +225,7 @@ class TwinRecord(Message):
     trace: str = ""
 
 
-# --- sessions ----------------------------------------------------------------------------------------------------------
+# --- sessions -------------------------------------------------------------------------------------------------------
 class Hello(Message):
     """A node comes. `seen` is the highest session that this edge has had."""
 
@@ -287,7 +287,7 @@ class Presence(Message):
     health: dict[str, str] = {}
 
 
-# --- on a node ---------------------------------------------------------------------------------------------------------
+# --- on a node ------------------------------------------------------------------------------------------------------
 class LinkState(Message, omit_defaults=False):
     """EdgeHub's word whether the cloud answers; said at each change and each beat."""
 

@@ -1,11 +1,12 @@
-"""Where DeviceTwin goes on reading the gateway's stream (RULES 28-32). The position is ours, committed with the twins."""
+"""Where DeviceTwin goes on reading the gateway's stream (RULES 28-32). The position is
+committed with the twins."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last message applied: its sequence, its time in ns, and in which stream (creation time) of which server run."""
+    """The last message applied: sequence, time in ns, and of which stream (creation time) and server run."""
 
     seq: int = 0
     time_ns: int = 0
