@@ -1,0 +1,1 @@
+"""How units run: settings, logs, telemetry, health, time and restarts. Every unit's `unit.py` calls it."""
