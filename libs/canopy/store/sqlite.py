@@ -68,8 +68,7 @@ class Database:
 
         Raises DatabaseInUse, DatabaseCorrupt, DatabaseTooNew, DatabaseUnusable, MigrationChanged, MigrationFailed.
         """
-        path, migrations = Path(path).absolute(), numbered(migrations)
-        _make_file(path)
+        path, migrations = _made(Path(path)), numbered(migrations)
         with owned(path):
             async with aiosqlite.connect(path, isolation_level=None, cached_statements=256) as connection:
                 on_thread = _OnThread(path, connection)
@@ -175,14 +174,16 @@ def _damage(path: Path, what: str) -> str:
     )
 
 
-def _make_file(path: Path) -> None:
+def _made(path: Path) -> Path:
     """Made by us and not by SQLite, so that nobody else can read it, and so that its name survives a power cut."""
+    path = path.absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         sync_folder(path.parent)
     except OSError as error:
         raise DatabaseUnusable(f"{path} cannot be opened for writing: {error.strerror}") from error
+    return path
 
 
 def _prepare(
