@@ -75,7 +75,7 @@ class Bus:
     async def ask(self, subject: Subject[Q, A], message: Q, *, timeout: float = ASK_SECONDS, **tokens: str) -> A:
         """Ask once and return the answer. Raises AskFailed (NoResponders, AskTimeout, Reject, Retry), TooBig."""
         data = await self.ask_raw(subject, self._body(subject, message), timeout=timeout, **tokens)
-        return msgspec.json.decode(data, type=subject.answer)  # type: ignore[arg-type]
+        return msgspec.json.decode(data, type=subject.answer)
 
     async def ask_raw(self, subject: AnySubject, body: bytes, *, timeout: float = ASK_SECONDS, **tokens: str) -> bytes:
         """Ask with an encoded body; the answer as it came."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from canopy.contracts import catalogue as c
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, ROLES, STREAMS, Role, folded
-from canopy.contracts.subject import check_token
+from canopy.contracts.subject import AnySubject, check_token
 
 NODE_ACCOUNTS = 16
 MAX_PAYLOAD_BYTES = 256 * 1024
@@ -45,7 +45,7 @@ def permissions(role: Role, inboxes: Iterable[str], node: str = "") -> Permissio
     """The rights of a role, on `node` if it is an edge unit's."""
     fixed = {"node": node} if node else {}
 
-    def wilds(subjects: Iterable[c.AnySubject]) -> list[str]:
+    def wilds(subjects: Iterable[AnySubject]) -> list[str]:
         return [w for s in subjects for w in s.wilds(**{k: v for k, v in fixed.items() if f"{{{k}}}" in s.pattern})]
 
     inbox = [f"_INBOX.{i}.>" for i in inboxes]

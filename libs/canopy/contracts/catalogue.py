@@ -5,7 +5,7 @@ Four planes: `link` (between a node and CloudHub, the only thing that crosses), 
 """
 
 from canopy.contracts import wire
-from canopy.contracts.subject import AnySubject, Subject
+from canopy.contracts.subject import AnySubject, Subject, said
 
 DOWN_CHANNELS = ("devices",)
 """Sets that a controller owns and a node follows."""
@@ -37,13 +37,13 @@ STATE_PAGE = Subject(
 REPORT = Subject(
     "node.{node}.ask.report", wire.ReportBatch, wire.ReportResults, queue="cloudhub", doc="a batch of device states"
 )
-PUSH = Subject(
+PUSH = said(
     "node.{node}.in.{nonce}.push.{channel}",
     wire.Push,
     listed={"channel": DOWN_CHANNELS},
     doc="a change as it happens; dropped unless the nonce is the session's",
 )
-LINK_INBOX = Subject("node.{node}.in.r.{asker}.{id}", wire.Nothing, doc="answers to EdgeHub's asks")
+LINK_INBOX = said("node.{node}.in.r.{asker}.{id}", wire.Nothing, doc="answers to EdgeHub's asks")
 
 # --- the cloud ------------------------------------------------------------------------------------------------------
 SET_PAGE = Subject(
@@ -54,17 +54,17 @@ SET_PAGE = Subject(
     listed={"channel": DOWN_CHANNELS},
     doc="CloudHub hands a page ask to the controller of that channel",
 )
-SET_PUSH = Subject(
+SET_PUSH = said(
     "sets.{channel}.push.{node}",
     wire.Push,
     queue="cloudhub",
     listed={"channel": DOWN_CHANNELS},
     doc="a controller's leader hands a change to CloudHub",
 )
-PRESENCE = Subject("presence.{node}", wire.Presence, doc="a node was heard")
-TWINS = Subject("twins.{node}.{namespace}.{name}", wire.TwinRecord, doc="the last state of each device (a stream)")
-SESSIONS = Subject("sessions.{node}", wire.Session, doc="the session of each node (a stream)")
-CLUSTER = Subject("cluster.{channel}", wire.AsOf, doc="epoch and mark of each channel (a stream)")
+PRESENCE = said("presence.{node}", wire.Presence, doc="a node was heard")
+TWINS = said("twins.{node}.{namespace}.{name}", wire.TwinRecord, doc="the last state of each device (a stream)")
+SESSIONS = said("sessions.{node}", wire.Session, doc="the session of each node (a stream)")
+CLUSTER = said("cluster.{channel}", wire.AsOf, doc="epoch and mark of each channel (a stream)")
 
 # --- a node's local bus ----------------------------------------------------------------------------------------------
 HUB_PAGE = Subject(
@@ -83,11 +83,11 @@ HUB_STATE_PAGE = Subject(
 HUB_REPORT = Subject(
     "edge.hub.ask.report", wire.ReportBatch, wire.ReportResults, doc="DeviceTwin's states, carried by EdgeHub"
 )
-HUB_PUSH = Subject(
+HUB_PUSH = said(
     "edge.hub.push.{channel}", wire.Push, listed={"channel": DOWN_CHANNELS}, doc="a push, handed on by EdgeHub"
 )
-HUB_WANT = Subject("edge.hub.want.{channel}", wire.Nothing, doc="the cloud wants a page of this channel")
-LINK = Subject("edge.link", wire.LinkState, doc="whether the cloud answers")
+HUB_WANT = said("edge.hub.want.{channel}", wire.Nothing, doc="the cloud wants a page of this channel")
+LINK = said("edge.link", wire.LinkState, doc="whether the cloud answers")
 META_PAGE = Subject(
     "meta.page.{channel}",
     wire.PageAsk,
@@ -95,12 +95,12 @@ META_PAGE = Subject(
     listed={"channel": DOWN_CHANNELS},
     doc="a unit of this node reads the proven set",
 )
-META_CHANGED = Subject("meta.changed.{channel}", wire.SetChanged, doc="the proven set is another one")
+META_CHANGED = said("meta.changed.{channel}", wire.SetChanged, doc="the proven set is another one")
 TWIN_SUMMARY = Subject("twin.summary", wire.Nothing, wire.Summary, doc="hash and backlog of the reported set")
 TWIN_REPORT = Subject(
     "twin.report", wire.MapperReport, wire.MapperResult, doc="a mapper's values, answered when durable"
 )
-TWIN_DELTA = Subject("twin.delta.{namespace}.{name}", wire.Delta, doc="what a device should be set to")
+TWIN_DELTA = said("twin.delta.{namespace}.{name}", wire.Delta, doc="what a device should be set to")
 
 # --- the MQTT gateway (KubeEdge's contract) ---------------------------------------------------------------------------
 _DEVICE = "$hw.events.device.{namespace}.{name}"

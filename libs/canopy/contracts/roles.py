@@ -46,7 +46,7 @@ MQTT_OUT = (
     c.MEMBERSHIP_UPDATED,
 )
 
-STREAMS = {"TWINS": c.TWINS, "SESSIONS": c.SESSIONS, "CLUSTER": c.CLUSTER}
+STREAMS: dict[str, AnySubject] = {"TWINS": c.TWINS, "SESSIONS": c.SESSIONS, "CLUSTER": c.CLUSTER}
 """Streams of last values in the account CLOUD."""
 
 ROLES: dict[str, Role] = {

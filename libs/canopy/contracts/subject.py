@@ -102,3 +102,8 @@ class Subject(Generic[Q, A]):
 
 
 AnySubject = Subject[Any, Any]
+
+
+def said(pattern: str, message: type[Q], **more: Any) -> Subject[Q, None]:
+    """A subject that nobody answers."""
+    return Subject(pattern, message, None, **more)

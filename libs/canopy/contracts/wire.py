@@ -27,12 +27,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all messages: JSON objects, defaults left out."""
 
 
-class Nothing(Message):
+class Nothing(Message, frozen=True, kw_only=True):
     """A message without content."""
 
 
 # --- sets: what should be -------------------------------------------------------------------------------------------
-class AsOf(Message, omit_defaults=False):
+class AsOf(Message, frozen=True, kw_only=True, omit_defaults=False):
     """How far the answering replica has seen: the epoch, and one resourceVersion a kind (RULES 1)."""
 
     epoch: int
@@ -60,14 +60,14 @@ class Put(msgspec.Struct, frozen=True, array_like=True):
     body: msgspec.Raw
 
 
-class Stamped(Message):
+class Stamped(Message, frozen=True, kw_only=True):
     """What a node says bears its session and EdgeHub's count of messages (RULES 16); 0 until EdgeHub adds them."""
 
     session: int = 0
     n: int = 0
 
 
-class PageAsk(Stamped):
+class PageAsk(Stamped, frozen=True, kw_only=True):
     """The asker's entries of the key range [start, end), sorted; `hash` of its whole set on the first page only."""
 
     start: Key | None = None
@@ -76,7 +76,7 @@ class PageAsk(Stamped):
     hash: str | None = None
 
 
-class Verdict(Message):
+class Verdict(Message, frozen=True, kw_only=True):
     """What CloudHub says of every ask: `ok`, `hello` (say hello again), `superseded`, `busy`, `refused`."""
 
     verdict: str = "ok"
@@ -84,7 +84,7 @@ class Verdict(Message):
     retry_after_seconds: float = 0.0
 
 
-class PageAnswer(Verdict):
+class PageAnswer(Verdict, frozen=True, kw_only=True):
     """What to put and to delete in [asked start, `next`), where to go on, and the hash of the whole set."""
 
     as_of: AsOf | None = None
@@ -95,7 +95,7 @@ class PageAnswer(Verdict):
     cluster: str = ""
 
 
-class Push(Message):
+class Push(Message, frozen=True, kw_only=True):
     """A change as it happens; `hash` is what the set then should have."""
 
     as_of: AsOf
@@ -105,14 +105,14 @@ class Push(Message):
     cluster: str = ""
 
 
-class SetAsk(Message):
+class SetAsk(Message, frozen=True, kw_only=True):
     """CloudHub to the controller of a channel: a node's page ask."""
 
     node: str
     ask: PageAsk
 
 
-class SetChanged(Message):
+class SetChanged(Message, frozen=True, kw_only=True):
     """MetaManager's word that a set changed; nothing depends on its being heard."""
 
     as_of: AsOf
@@ -120,7 +120,7 @@ class SetChanged(Message):
 
 
 # --- states: what is ------------------------------------------------------------------------------------------------
-class Side(Message):
+class Side(Message, frozen=True, kw_only=True):
     """A value with the time at which the edge took it, in ms since 1970."""
 
     value: str
@@ -128,7 +128,7 @@ class Side(Message):
     metadata: dict[str, str] = {}
 
 
-class TwinState(Message):
+class TwinState(Message, frozen=True, kw_only=True):
     """One property of a device: what the device says (`reported`), what is wanted of it (`expected`), its type."""
 
     reported: Side | None = None
@@ -136,7 +136,7 @@ class TwinState(Message):
     type: str = "string"
 
 
-class DeviceState(Message):
+class DeviceState(Message, frozen=True, kw_only=True):
     """The whole state of one device. `state` is online, offline, ok, unknown or unhealthy; times in ms."""
 
     twins: dict[str, TwinState] = {}
@@ -144,7 +144,7 @@ class DeviceState(Message):
     last_online: int = 0
 
 
-class Report(Message):
+class Report(Message, frozen=True, kw_only=True):
     """One device's whole state on its way up. `content` is a DeviceState as the edge encoded it."""
 
     namespace: str
@@ -156,13 +156,13 @@ class Report(Message):
     trace: str = ""
 
 
-class ReportBatch(Stamped):
+class ReportBatch(Stamped, frozen=True, kw_only=True):
     """States to be stored, each device at most once."""
 
     reports: list[Report] = []
 
 
-class ReportResult(Message, omit_defaults=False):
+class ReportResult(Message, frozen=True, kw_only=True, omit_defaults=False):
     """What became of one report: `ok`, `older` (acknowledges nothing), `refused` (with a reason), `retry`."""
 
     namespace: str
@@ -174,7 +174,7 @@ class ReportResult(Message, omit_defaults=False):
     reason: str = ""
 
 
-class ReportResults(Verdict):
+class ReportResults(Verdict, frozen=True, kw_only=True):
     """One result for each report of the batch, in its order; none unless the verdict is ok."""
 
     results: list[ReportResult] = []
@@ -194,7 +194,7 @@ class StateEntry(msgspec.Struct, frozen=True, array_like=True):
         return (self.namespace, self.name)
 
 
-class StatePageAsk(Stamped):
+class StatePageAsk(Stamped, frozen=True, kw_only=True):
     """Upward: the node's entries of [start, end), sorted."""
 
     start: Name | None = None
@@ -202,13 +202,13 @@ class StatePageAsk(Stamped):
     entries: list[StateEntry] = []
 
 
-class StatePageAnswer(Verdict):
+class StatePageAnswer(Verdict, frozen=True, kw_only=True):
     """The devices of the range whose state the cloud does not hold so: to be sent again."""
 
     resend: list[Name] = []
 
 
-class TwinRecord(Message):
+class TwinRecord(Message, frozen=True, kw_only=True):
     """What the stream TWINS holds for a device: validated by CloudHub, never a node's bytes."""
 
     node: str
@@ -226,7 +226,7 @@ class TwinRecord(Message):
 
 
 # --- sessions -------------------------------------------------------------------------------------------------------
-class Hello(Message):
+class Hello(Message, frozen=True, kw_only=True):
     """A node comes. `seen` is the highest session that this edge has had."""
 
     protocol: tuple[int, int] = PROTOCOL
@@ -236,7 +236,7 @@ class Hello(Message):
     capacity: dict[str, str] = {}
 
 
-class Limits(Message, omit_defaults=False):
+class Limits(Message, frozen=True, kw_only=True, omit_defaults=False):
     """What the cloud asks of an edge."""
 
     beat_seconds: float = 10.0
@@ -244,7 +244,7 @@ class Limits(Message, omit_defaults=False):
     reports_per_batch: int = 500
 
 
-class HelloAnswer(Verdict):
+class HelloAnswer(Verdict, frozen=True, kw_only=True):
     """The session (RULES 13), the nonce of its pushes, the protocol, the cloud's time in ms, the cluster's uid."""
 
     session: int = 0
@@ -255,27 +255,27 @@ class HelloAnswer(Verdict):
     cluster: str = ""
 
 
-class Beat(Stamped):
+class Beat(Stamped, frozen=True, kw_only=True):
     """Every `beat_seconds`: health by unit, and the hash of the reported set (None: not compared this time)."""
 
     health: dict[str, str] = {}
     hash: str | None = None
 
 
-class BeatAnswer(Verdict):
+class BeatAnswer(Verdict, frozen=True, kw_only=True):
     """`page`: the hash differs, send your page."""
 
     page: bool = False
 
 
-class Session(Message, omit_defaults=False):
+class Session(Message, frozen=True, kw_only=True, omit_defaults=False):
     """What the bucket SESSIONS holds for a node."""
 
     session: int
     nonce: str
 
 
-class Presence(Message):
+class Presence(Message, frozen=True, kw_only=True):
     """CloudHub's word in CLOUD that a node was heard: at hello and at each beat. `at` in ms."""
 
     node: str
@@ -288,7 +288,7 @@ class Presence(Message):
 
 
 # --- on a node ------------------------------------------------------------------------------------------------------
-class LinkState(Message, omit_defaults=False):
+class LinkState(Message, frozen=True, kw_only=True, omit_defaults=False):
     """EdgeHub's word whether the cloud answers; said at each change and each beat."""
 
     up: bool
@@ -296,14 +296,14 @@ class LinkState(Message, omit_defaults=False):
     reason: str = ""
 
 
-class Summary(Message, omit_defaults=False):
+class Summary(Message, frozen=True, kw_only=True, omit_defaults=False):
     """DeviceTwin's answer to EdgeHub before a beat: the hash of its reported set and what waits to be sent."""
 
     hash: str
     pending: int
 
 
-class MapperReport(Message):
+class MapperReport(Message, frozen=True, kw_only=True):
     """A mapper's newest values of one device. `mapper` is the mapper's session, `seq` rises a device.
 
     `state` may be empty (unchanged). Values are text.
@@ -319,7 +319,7 @@ class MapperReport(Message):
     trace: str = ""
 
 
-class MapperResult(Message, omit_defaults=False):
+class MapperResult(Message, frozen=True, kw_only=True, omit_defaults=False):
     """Said after the commit. `outcome` is ok, older or refused; `desired` is what still differs from the device."""
 
     outcome: str
@@ -327,7 +327,7 @@ class MapperResult(Message, omit_defaults=False):
     desired: dict[str, str] = {}
 
 
-class Delta(Message):
+class Delta(Message, frozen=True, kw_only=True):
     """What a device should be set to: for every property where expected differs from actual."""
 
     namespace: str

@@ -1,0 +1,106 @@
+"""Rules about the text of the code and of the documents, checked by reading them."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [p for root in ("libs", "services") for p in (ROOT / root).rglob("*.py") if "tests" not in p.parts]
+_SUBJECT = re.compile(
+    r"(?:node|sets|presence|twins|sessions|cluster|edge|meta|twin)\.(?:[\w*>{}-]+\.)*[\w*>{}-]+"
+    r"|\$(?:hw|JS|SYS|MQTT|KV)[./].*"
+)
+_SUBJECT_HOMES = ("libs/canopy/contracts", "libs/canopy/bus")
+# Words of other worlds that look like subjects: Kubernetes labels and taints, span names in prose.
+_ALLOWED = re.compile(r"node\.canopy\.dev.*|node-role\.kubernetes\.io.*|node\.kubernetes\.io.*")
+
+
+def _strings(tree: ast.AST) -> Iterator[ast.Constant]:
+    documented = {
+        id(n.body[0].value)
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and n.body
+        and isinstance(n.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
+            yield node
+
+
+def test_no_literal_subject_stands_outside_the_catalogue_and_the_bus() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{s.lineno}: {s.value!r}"
+        for path in SOURCES
+        if not str(path.relative_to(ROOT)).startswith(_SUBJECT_HOMES)
+        for s in _strings(ast.parse(path.read_text()))
+        if _SUBJECT.fullmatch(str(s.value)) and not _ALLOWED.fullmatch(str(s.value))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_module_says_what_it_owns(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+
+
+def test_no_function_is_longer_than_sixty_lines() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}::{n.name} {1 + (n.end_lineno or 0) - n.lineno} lines"
+        for path in SOURCES
+        for n in ast.walk(ast.parse(path.read_text()))
+        if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and (n.end_lineno or 0) - n.lineno >= 60
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize("unit", sorted(p.parent for p in ROOT.glob("services/canopy/*/unit.py")), ids=lambda p: p.name)
+def test_every_unit_says_in_five_lines_what_it_owns_and_when_it_fails(unit: Path) -> None:
+    text = (unit / "README.md").read_text()
+    for word in ("Owns", "Subscribes", "Publishes", "Stores", "When it fails"):
+        assert word in text, f"{unit.name}/README.md does not say {word!r}"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/walkthroughs/*.md")), ids=lambda p: p.name)
+def test_every_hop_of_a_walkthrough_exists(page: Path) -> None:
+    hops = re.findall(r"`([\w/.-]+\.py)::([\w.]+)`", page.read_text())
+    assert 0 < len(hops) <= 9, f"{len(hops)} hops; at most nine"
+    for file, symbol in hops:
+        assert _defines(ROOT / file, symbol), f"{page.name}: {file}::{symbol} does not exist"
+
+
+def _defines(path: Path, symbol: str) -> bool:
+    body: list[ast.stmt] = ast.parse(path.read_text()).body
+    for name in symbol.split("."):
+        match = next((n for n in body if getattr(n, "name", None) == name), None)
+        if match is None:
+            return False
+        body = getattr(match, "body", [])
+    return True
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_pins_bear_hashes_and_no_address() -> None:
+    for path in ROOT.glob("requirements/*.txt"):
+        text = path.read_text()
+        assert "://" not in text, path
+        pins = re.findall(r"^[a-z0-9][\w.-]*==", text, re.M)
+        assert pins and text.count("--hash=sha256:") >= len(pins), path
+
+
+def test_the_edge_installs_no_kubernetes_no_fastapi_and_no_aiohttp() -> None:
+    pinned = set(re.findall(r"^([a-z0-9][\w.-]*)==", (ROOT / "requirements/edge.txt").read_text(), re.M))
+    assert not pinned & {"kubernetes", "fastapi", "aiohttp", "grpcio", "redis", "uvicorn"}
