@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
-from canopy.runtime.telemetry import Telemetry
 from nats.aio.msg import Msg
 
 from canopy.bus.asks import Asks
@@ -17,6 +16,7 @@ from canopy.contracts import catalogue
 from canopy.contracts.roles import ROLES, Role
 from canopy.contracts.subject import AnySubject, Subject
 from canopy.contracts.wire import MAX_BODY_BYTES, encode
+from canopy.runtime.telemetry import Telemetry
 
 log = logging.getLogger("canopy.bus")
 Q = TypeVar("Q")
