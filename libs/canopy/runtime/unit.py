@@ -50,9 +50,8 @@ async def run_units(
     A unit's health (that with its name) gets a check `running`. When units do not end in time, or at a second signal,
     `abandon` is called with a status: nothing else ends a process whose task does not listen.
     """
-    supervisor = _Supervisor(
-        {health.unit: health for health in healths}, clock or SystemClock(), rng or random.Random()
-    )  # noqa: S311
+    jitter = rng or random.Random()  # noqa: S311 - spreads restarts, keeps no secret
+    supervisor = _Supervisor({health.unit: health for health in healths}, clock or SystemClock(), jitter)
     stop = stop or asyncio.Event()
     tasks = [asyncio.create_task(supervisor.keep(unit), name=unit.name) for unit in units]
     with _on_signals(stop, abandon):
