@@ -1,0 +1,88 @@
+"""A stock MQTT client that plays one device, or listens as an application would."""
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiomqtt
+
+ANSWER_SECONDS = 8.0
+
+
+class Talk:
+    """Speaks and listens below one topic (`base`); keeps what came, in order."""
+
+    def __init__(self, client: aiomqtt.Client, base: str) -> None:
+        self._client, self.base = client, base
+        self.heard: list[tuple[str, Any]] = []
+        self._taken: dict[str, int] = {}
+        self._came = asyncio.Condition()
+
+    async def say(self, suffix: str, payload: Any, qos: int = 1) -> None:
+        """Publish `payload` (JSON, or bytes as they are) on `base/suffix`."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        await self._client.publish(f"{self.base}/{suffix}", body, qos=qos)
+
+    async def next(self, suffix: str, seconds: float = ANSWER_SECONDS) -> Any:
+        """The next message on `base/suffix` that was not taken yet."""
+        async with asyncio.timeout(seconds), self._came:
+            await self._came.wait_for(lambda: self._waiting(suffix) is not None)
+            at = self._waiting(suffix)
+            assert at is not None
+            self._taken[suffix] = at + 1
+            return self.heard[at][1]
+
+    def _waiting(self, suffix: str) -> int | None:
+        first = self._taken.get(suffix, 0)
+        return next((i for i in range(first, len(self.heard)) if self.heard[i][0] == suffix), None)
+
+    async def update(self, twin: dict[str, Any], event: str | None = None, qos: int = 1) -> Any:
+        """Say a twin/update and return its result."""
+        event = event or uuid.uuid4().hex[:8]
+        await self.say("twin/update", {"event_id": event, "twin": twin}, qos)
+        result = await self.next("twin/update/result")
+        assert result["event_id"] == event
+        return result
+
+    async def get(self) -> Any:
+        await self.say("twin/get", {"event_id": "get"})
+        return (await self.next("twin/get/result"))["twin"]
+
+    def silent(self, suffix: str) -> bool:
+        """True if nothing waits on `base/suffix`."""
+        return self._waiting(suffix) is None
+
+    async def listen(self) -> None:
+        async for message in self._client.messages:
+            topic = str(message.topic)
+            if topic.startswith(self.base + "/"):
+                payload = bytes(message.payload)  # type: ignore[arg-type]
+                async with self._came:
+                    self.heard.append((topic[len(self.base) + 1 :], json.loads(payload) if payload else None))
+                    self._came.notify_all()
+
+
+@contextlib.asynccontextmanager
+async def talk(port: int, base: str) -> AsyncIterator[Talk]:
+    """Connect to the gateway on loopback and subscribe everything below `base`."""
+    async with aiomqtt.Client("127.0.0.1", port, identifier=f"test-{uuid.uuid4().hex[:8]}") as client:
+        one = Talk(client, base)
+        listening = asyncio.create_task(one.listen())
+        await client.subscribe(f"{base}/#", qos=1)
+        try:
+            yield one
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
+                await listening
+
+
+def device(name: str, namespace: str = "default") -> str:
+    return f"$hw/events/device/{namespace}/{name}"
+
+
+def node(name: str) -> str:
+    return f"$hw/events/node/{name}"
