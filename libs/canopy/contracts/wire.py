@@ -269,10 +269,14 @@ class BeatAnswer(Verdict, frozen=True, kw_only=True):
 
 
 class Session(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """What the bucket SESSIONS holds for a node."""
+    """What the bucket SESSIONS holds for a node: its session, and what it said of itself at hello."""
 
     session: int
     nonce: str
+    protocol: int = 0
+    version: str = ""
+    labels: dict[str, str] = {}
+    capacity: dict[str, str] = {}
 
 
 class Presence(Message, frozen=True, kw_only=True):
