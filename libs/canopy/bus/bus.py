@@ -42,6 +42,7 @@ class Bus:
         self._asks = Asks(connection, f"_INBOX.{unit}")
         self._link = Asks(connection, f"node.{node.replace('.', '_')}.in.r") if node else None
         self._link_hearers: list[tuple[AnySubject, Callable[[Msg], Awaitable[None]]]] = []
+        self._inboxes: list[Any] = []
         self._subscriptions: list[Any] = []
         self._dispatches: list[Dispatch] = []
         self._opened = False
@@ -51,20 +52,25 @@ class Bus:
         if self._opened:
             return
         self._opened = True
-        self._subscriptions.append(await self.connection.subscribe(self._asks.wild, self._answer))
+        self._inboxes.append(await self.connection.subscribe(self._asks.wild, self._answer))
         if self._link is not None:
             subject = f"node.{self.node.replace('.', '_')}.in.>"
-            self._subscriptions.append(await self.connection.subscribe(subject, self._from_link))
+            self._inboxes.append(await self.connection.subscribe(subject, self._from_link))
 
     async def close(self) -> None:
-        """End every subscription of this unit; what is in hand is finished."""
-        for subscription in self._subscriptions:
+        """End every subscription of this unit; what is in hand is finished: it may wait for answers, so inboxes last."""
+        await self._end(self._subscriptions)
+        await asyncio.gather(*(d.close() for d in self._dispatches))
+        await self._end(self._inboxes)
+
+    @staticmethod
+    async def _end(subscriptions: list[Any]) -> None:
+        for subscription in subscriptions:
             try:
                 await subscription.unsubscribe()
             except Exception:
                 log.debug("unsubscribe", exc_info=True)
-        self._subscriptions.clear()
-        await asyncio.gather(*(d.close() for d in self._dispatches))
+        subscriptions.clear()
 
     async def say(self, subject: Subject[Q, Any], message: Q, **tokens: str) -> None:
         """Publish and forget. Raises TooBig, BadToken, PermissionError."""
