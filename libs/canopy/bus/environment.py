@@ -1,13 +1,12 @@
-"""What a process gives to each of its units: the connection, telemetry, health and the settings that all share."""
+"""What a process gives to each of its units: connection, telemetry, health, metrics, and the settings all share."""
 
-from dataclasses import dataclass
-
-from canopy.runtime.health import Health
-from canopy.runtime.settings import Shared
-from canopy.runtime.telemetry import Telemetry
+from dataclasses import dataclass, field
 
 from canopy.bus.bus import Bus
 from canopy.bus.connection import Connection
+from canopy.runtime.health import Health, Metrics
+from canopy.runtime.settings import Shared
+from canopy.runtime.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +17,7 @@ class Environment:
     connection: Connection
     telemetry: Telemetry
     health: Health
+    metrics: Metrics = field(default_factory=Metrics)
 
     def bus(self, unit: str, node: str = "") -> Bus:
         """A unit's own end of the connection; `node` only for the unit that speaks on the link."""
