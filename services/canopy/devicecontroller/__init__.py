@@ -1,0 +1,1 @@
+"""Which Devices and DeviceModels each node should have, and the DeviceStatus of each Device."""

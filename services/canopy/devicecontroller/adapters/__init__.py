@@ -1,0 +1,1 @@
+"""What devicecontroller does at Kubernetes."""
