@@ -1,0 +1,152 @@
+"""Lines: one connection each, shared by all devices on it, one request at a time. Owned by the Modbus driver.
+
+pymodbus connects and frames; when to connect again is decided here, because many devices ask for one line.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
+from pymodbus.exceptions import ModbusException
+
+from canopy.mapper.drivers.modbus_config import MAX_TIMEOUT_MS, LineAddress, SerialLine
+from canopy.mapper.sdk import BadConfig, DeviceUnreachable
+from canopy.runtime.backoff import Backoff
+from canopy.runtime.clock import Clock
+
+Ask: TypeAlias = Callable[[Any], Awaitable[Any]]
+"""One request, made with pymodbus' client."""
+
+SILENT_BEFORE_RECONNECT = 3
+"""Requests in a row that nobody on the line answers, before the connection itself is held to be dead."""
+CONNECT_SECONDS = 3.0
+
+
+class Line:
+    """One line. Connects when it is used; after a failure to connect it refuses at once until its backoff is over."""
+
+    def __init__(self, address: LineAddress, clock: Clock, backoff: Backoff) -> None:
+        self.address = address
+        self.users = 0
+        self._clock = clock
+        self._backoff = backoff
+        self._not_before = 0.0
+        self._why = ""
+        self._silent = 0
+        self._client: Any = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def ask(self, ask: Ask, timeout_seconds: float) -> Any:
+        """The answer, which may be a Modbus exception response. Raises DeviceUnreachable."""
+        async with self._one_at_a_time:
+            await self._connect()
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    answer = await ask(self._client)
+            except (TimeoutError, ModbusException, OSError) as e:
+                raise self._failed(e, timeout_seconds) from None
+            self._silent = 0
+            return answer
+
+    def disconnect(self) -> None:
+        """Close the connection; the next request connects again."""
+        if self._client is not None:
+            self._client.close()
+        self._client, self._silent = None, 0
+
+    def backs_off(self) -> bool:
+        """Whether the last try to connect failed a short while ago."""
+        return self._clock.monotonic() < self._not_before
+
+    async def _connect(self) -> None:
+        if self._client is not None and self._client.connected:
+            return
+        if self.backs_off():
+            raise DeviceUnreachable(f"the line {self.address} is down: {self._why}")
+        self.disconnect()
+        client = _client(self.address)
+        if not await _connected(client):
+            client.close()
+            self._why = "it cannot be connected"
+            self._not_before = self._clock.monotonic() + self._backoff.next_seconds()
+            raise DeviceUnreachable(f"the line {self.address} is down: {self._why}")
+        self._client, self._silent = client, 0
+        self._backoff.reset()
+
+    def _failed(self, error: Exception, timeout_seconds: float) -> DeviceUnreachable:
+        """A late answer cannot be told from the next one on a serial line: begin anew there. TCP numbers them."""
+        self._silent += 1
+        lost = not self._client.connected
+        if lost or self._silent >= SILENT_BEFORE_RECONNECT or isinstance(self.address, SerialLine):
+            self.disconnect()
+        if lost:
+            return DeviceUnreachable(f"the connection to {self.address} was lost")
+        if isinstance(error, TimeoutError):
+            return DeviceUnreachable(f"no answer on {self.address} within {timeout_seconds:g} s")
+        return DeviceUnreachable(f"{self.address}: {error}")
+
+
+class Lines:
+    """All lines of a driver, each held by the devices that use it."""
+
+    def __init__(self, clock: Clock, backoff: Callable[[], Backoff]) -> None:
+        self._clock = clock
+        self._new_backoff = backoff
+        self._lines: dict[str, Line] = {}
+
+    def take(self, address: LineAddress) -> Line:
+        """The line, for one more user. Raises BadConfig where it is in use with other serial settings."""
+        self._forget_idle()
+        line = self._lines.get(str(address))
+        if line is None or (line.address != address and not line.users):
+            line = self._lines[str(address)] = Line(address, self._clock, self._new_backoff())
+        if line.address != address:
+            right = f"{address} is in use with other settings; all devices on one line have to say the same"
+            raise BadConfig("protocol.configData.serialPort", right)
+        line.users += 1
+        return line
+
+    def release(self, line: Line) -> None:
+        """One user less; the last one closes the connection."""
+        line.users -= 1
+        if not line.users:
+            line.disconnect()
+            self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """A line that backs off is kept though nobody holds it: the next one to come must not try at once."""
+        self._lines = {k: line for k, line in self._lines.items() if line.users or line.backs_off()}
+
+
+async def _connected(client: Any) -> bool:
+    with contextlib.suppress(OSError, ModbusException):
+        return bool(await client.connect())
+    return False
+
+
+def _client(address: LineAddress) -> Any:
+    """Bounds of single requests are `Line.ask`'s; pymodbus neither repeats nor reconnects by itself."""
+    if isinstance(address, SerialLine):
+        return _serial_client(address)
+    return AsyncModbusTcpClient(
+        address.host, port=address.port, timeout=CONNECT_SECONDS, retries=0, reconnect_delay=0, name=str(address)
+    )
+
+
+def _serial_client(address: SerialLine) -> Any:
+    try:
+        return AsyncModbusSerialClient(
+            address.port,
+            baudrate=address.baud_rate,
+            bytesize=address.data_bits,
+            parity=address.parity,
+            stopbits=address.stop_bits,
+            timeout=MAX_TIMEOUT_MS / 1000,
+            retries=0,
+            reconnect_delay=0,
+        )
+    except RuntimeError:
+        right = "RTU needs the package pyserial, which is not installed here"
+        raise BadConfig("protocol.configData.communicateMode", right) from None

@@ -1,0 +1,240 @@
+"""The mapper's engine: one task for all devices of a driver. Knows no bus: `Twins` takes what is reported.
+
+`unit.py` builds it; its handlers call `set_devices` and `desire`. Execution only: every choice is `core`'s.
+"""
+
+import asyncio
+import itertools
+import logging
+import random
+import zlib
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from canopy.contracts.wire import MapperReport, MapperResult
+from canopy.mapper import work
+from canopy.mapper.core import NEVER, Device, Notes, Pace, State
+from canopy.mapper.schedule import Key, Schedule
+from canopy.mapper.sdk import DeviceView, Driver
+from canopy.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+
+class NotAnswered(Exception):
+    """Nobody answered a report: it is made anew, with the newest values, after a while."""
+
+
+class Twins(Protocol):
+    """Where reports go. One attempt, bounded in time; the runner repeats."""
+
+    async def report(self, report: MapperReport) -> MapperResult:
+        """Returns after the commit. Raises NotAnswered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds one runner."""
+
+    job_seconds: float = 30.0
+    report_seconds: float = 5.0
+    close_seconds: float = 3.0
+    reports_at_once: int = 64
+
+
+class Runner:
+    """Serves the devices of one driver. `mapper` is this process's session: later ones sort higher."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        twins: Twins,
+        clock: Clock,
+        rng: random.Random,
+        mapper: str,
+        pace: Pace | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.driver = driver
+        self._twins = twins
+        self._clock = clock
+        self._rng = rng
+        self._mapper = mapper
+        self._pace = pace or Pace()
+        self._limits = limits or Limits()
+        self._devices: dict[Key, Device] = {}
+        self._next: dict[Key, DeviceView | None] = {}
+        self._lines: dict[Key, str] = {}
+        self._jobs = Schedule()
+        self._reports = Schedule()
+        self._seq = itertools.count(1)
+        self._woken = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- what the shell says ---------------------------------------------------------------------------------------
+    def set_devices(self, views: Iterable[DeviceView]) -> None:
+        """These are the devices now. Those that changed in uid or digest are closed and begun anew."""
+        wanted = {view.key: view for view in views}
+        for key in [k for k in self._devices if k not in wanted]:
+            self._leave(key, None)
+        for key, view in wanted.items():
+            self._set(key, view)
+        self._woken.set()
+
+    def desire(self, namespace: str, name: str, desired: Mapping[str, str]) -> None:
+        """A device's whole delta: written at once where the device is online."""
+        key = (namespace, name)
+        device = self._devices.get(key)
+        if device is not None:
+            _note(device.want(desired, self._clock.monotonic()))
+            self._plan(key, first=True)
+
+    def states(self) -> Mapping[Key, State]:
+        """Each device's state, for health."""
+        return {key: device.state for key, device in self._devices.items()}
+
+    async def run(self) -> None:
+        """Serve until cancelled; then let go of every device."""
+        try:
+            while True:
+                self._woken.clear()
+                self._start_what_is_due(self._clock.monotonic())
+                await self._sleep_until(min(self._jobs.next_at(), self._reports.next_at()))
+        finally:
+            await self._close_all()
+
+    # --- devices come and go ---------------------------------------------------------------------------------------
+    def _set(self, key: Key, view: DeviceView) -> None:
+        device = self._devices.get(key)
+        if device is None:
+            self._begin(view)
+        elif device.leaving:
+            self._next[key] = view
+        elif (device.view.uid, device.view.digest) != (view.uid, view.digest):
+            self._leave(key, view)
+
+    def _begin(self, view: DeviceView) -> None:
+        self._lines[view.key] = work.line(self.driver, view)
+        self._devices[view.key] = Device(view, self._pace, self._clock.monotonic(), self._rng.random)
+        self._plan(view.key)
+
+    def _leave(self, key: Key, successor: DeviceView | None) -> None:
+        self._next[key] = successor
+        self._devices[key].leave()
+        self._plan(key, first=True)
+
+    def _left(self, key: Key) -> None:
+        del self._devices[key], self._lines[key]
+        self._jobs.drop(key)
+        self._reports.drop(key)
+        successor = self._next.pop(key)
+        if successor is not None:
+            self._begin(successor)
+
+    # --- turns -----------------------------------------------------------------------------------------------------
+    def _start_what_is_due(self, now: float) -> None:
+        for key in self._jobs.take(now):
+            self._spawn(self._job(key))
+        for key in self._reports.take(now):
+            self._spawn(self._report(key))
+
+    async def _job(self, key: Key) -> None:
+        device = self._devices[key]
+        try:
+            await (self._let_go(device) if device.leaving else self._serve(key, device))
+        finally:
+            self._jobs.finished(key)
+            self._woken.set()
+        if device.leaving and not device.opened:
+            self._left(key)
+        else:
+            self._plan(key)
+
+    async def _let_go(self, device: Device) -> None:
+        if device.opened:
+            device.opened = False
+            await work.close(self.driver, device.view, self._limits.close_seconds)
+
+    async def _serve(self, key: Key, device: Device) -> None:
+        was_away = device.waits_to_retry
+        job = device.job(self._clock.monotonic())
+        outcome = await work.do(self.driver, device.view, device.opened, job, self._limits.job_seconds)
+        _note(device.took(job, outcome, self._clock.monotonic(), self._rng.random))
+        if was_away and device.state is State.ONLINE:
+            self._retry_neighbours(key)
+
+    async def _report(self, key: Key) -> None:
+        device = self._devices.get(key)
+        report = device.report(self._mapper, next(self._seq)) if device else None
+        try:
+            if device and report:
+                _note(await self._say(device, report))
+        finally:
+            self._reports.finished(key)
+            self._woken.set()
+        if key in self._devices:
+            self._plan(key)
+
+    async def _say(self, device: Device, report: MapperReport) -> Notes:
+        try:
+            async with asyncio.timeout(self._limits.report_seconds):
+                result = await self._twins.report(report)
+        except (NotAnswered, TimeoutError):
+            device.unanswered(self._clock.monotonic(), self._rng.random)
+            return []
+        return device.answered(report, result, self._clock.monotonic(), self._rng.random)
+
+    def _retry_neighbours(self, key: Key) -> None:
+        """What is on the same line was perhaps away for the same reason."""
+        now = self._clock.monotonic()
+        for other, line in self._lines.items():
+            if line == self._lines[key] and self._devices[other].waits_to_retry:
+                self._devices[other].retry(now)
+                self._plan(other)
+
+    def _plan(self, key: Key, *, first: bool = False) -> None:
+        device = self._devices[key]
+        due = device.next_at()
+        self._jobs.put(key, self._lines[key], due, first=first and due <= self._clock.monotonic())
+        if device.report_at != NEVER:
+            lane = str(zlib.crc32("/".join(key).encode()) % self._limits.reports_at_once)
+            self._reports.put(key, lane, device.report_at)
+        self._woken.set()
+
+    # --- tasks -----------------------------------------------------------------------------------------------------
+    def _spawn(self, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a bug in the mapper", exc_info=task.exception())
+
+    async def _sleep_until(self, when: float) -> None:
+        if when == NEVER:
+            await self._woken.wait()
+            return
+        waking = asyncio.ensure_future(self._woken.wait())
+        sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, when - self._clock.monotonic())))
+        try:
+            await asyncio.wait({waking, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waking.cancel()
+            sleeping.cancel()
+
+    async def _close_all(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        opened = [d.view for d in self._devices.values() if d.opened]
+        closing = (work.close(self.driver, view, self._limits.close_seconds) for view in opened)
+        await asyncio.gather(*closing)
+
+
+def _note(notes: Notes) -> None:
+    for note in notes:
+        log.info(note)

@@ -1,0 +1,104 @@
+"""From manifests to views."""
+
+import msgspec
+import pytest
+import yaml
+
+from canopy.contracts.devices import Device, DeviceModel
+from canopy.mapper.sdk import DeviceView
+from canopy.mapper.views import Views, views
+
+MODEL = """
+metadata: {name: lamp-model, namespace: default}
+spec:
+  protocol: modbus
+  protocolConfigData: {slaveID: "1"}
+  properties:
+  - {name: switch, type: BOOLEAN, accessMode: ReadWrite}
+  - {name: brightness, type: INT, accessMode: ReadWrite, minimum: "0", maximum: "100"}
+  - {name: power, type: FLOAT, accessMode: ReadOnly, visitors: {configData: {register: InputRegister, offset: 0}}}
+  - {name: unused, type: FLOAT}
+"""
+DEVICE = """
+metadata: {name: lamp, namespace: default, uid: u1}
+spec:
+  deviceModelRef: {name: lamp-model}
+  protocol: {protocolName: Modbus, configData: {ip: 10.0.0.1, port: 502}}
+  properties:
+  - {name: switch, collectCycle: 500, visitors: {configData: {register: CoilRegister, offset: "0"}}}
+  - {name: brightness, desired: {value: "7"}}
+"""
+
+
+def made(device: str = DEVICE, model: str = MODEL) -> Views:
+    return views(
+        [msgspec.convert(yaml.safe_load(device), Device)],
+        [msgspec.convert(yaml.safe_load(model), DeviceModel)],
+        "modbus",
+    )
+
+
+def one(device: str = DEVICE, model: str = MODEL) -> DeviceView:
+    (view,) = made(device, model).views
+    return view
+
+
+def test_a_view_says_what_device_and_model_say_together() -> None:
+    view = one()
+    assert (view.key, view.uid, view.protocol) == (("default", "lamp"), "u1", "Modbus")
+    assert dict(view.config) == {"slaveID": "1", "ip": "10.0.0.1", "port": 502}
+    assert [p.name for p in view.properties] == ["switch", "brightness", "power"]
+    switch, brightness, power = view.properties
+    assert (switch.type, switch.read_only, switch.collect_cycle_ms) == ("boolean", False, 500)
+    assert (brightness.minimum, brightness.maximum, brightness.collect_cycle_ms) == (0, 100, 1000)
+    assert (power.read_only, power.config.text("register")) == (True, "InputRegister")
+
+
+def test_a_device_that_lists_no_properties_has_all_of_its_model() -> None:
+    device = DEVICE[: DEVICE.index("  properties")]
+    assert [p.name for p in one(device).properties] == ["switch", "brightness", "power", "unused"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("10.0.0.1", "10.0.0.2", True),
+        ("500", "600", True),
+        ('offset: "0"', "offset: 3", True),
+        ('value: "7"', 'value: "8"', False),
+        ("uid: u1", "uid: u1, resourceVersion: '9'", False),
+    ],
+)
+def test_the_digest_changes_with_what_matters_to_a_driver(old: str, new: str, changes: bool) -> None:
+    assert old in DEVICE
+    assert (one().digest != one(DEVICE.replace(old, new)).digest) is changes
+
+
+def test_devices_of_another_protocol_are_left_out() -> None:
+    assert made(DEVICE.replace("Modbus", "opcua")) == Views((), {})
+
+
+@pytest.mark.parametrize(
+    ("device", "model", "text"),
+    [
+        (
+            DEVICE.replace("lamp-model", "other"),
+            MODEL,
+            'spec.deviceModelRef.name: there is no DeviceModel "other" in default',
+        ),
+        (DEVICE.replace("{name: lamp-model}", "{}"), MODEL, "spec.deviceModelRef.name: is missing"),
+        (
+            DEVICE.replace("name: brightness", "name: dim"),
+            MODEL,
+            'spec.properties.name: "dim" is no property of the DeviceModel: switch, brightness, power, unused',
+        ),
+        (
+            DEVICE,
+            MODEL.replace('"100"', '"much"'),
+            'spec.properties.maximum of property brightness: "much" is not a number',
+        ),
+    ],
+)
+def test_a_device_that_cannot_be_served_is_said_with_the_field(device: str, model: str, text: str) -> None:
+    found = made(device, model)
+    assert found == Views((), {("default", "lamp"): f"default/lamp is not served: {text}"})
