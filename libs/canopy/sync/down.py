@@ -5,11 +5,11 @@ on a node follows MetaManager, by the same code. A follower judges a message fir
 the shell stores the Change in one transaction, and then the follower takes it (`commit`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from canopy.contracts.wire import AsOf, Entry, Key, PageAnswer, PageAsk, Push, Put
-from canopy.sync.sets import HashedSet, entry_hash, hexed
+from canopy.sync.sets import HashedSet
 
 PAGE_ENTRIES = 500
 PAGE_BYTES = 200 * 1024
@@ -27,35 +27,49 @@ class Wanted:
     """The set that a node should have, as one replica sees it: its puts by key, sorted, and its hash."""
 
     def __init__(self, puts: Iterable[Put]) -> None:
-        self._puts = {p.entry.key: p for p in puts}
-        self.hash = hexed(sum(entry_hash(p.entry) for p in self._puts.values()))
+        held = {p.entry.key: p for p in puts}
+        self._entries: HashedSet[Entry] = HashedSet(p.entry for p in held.values())
+        self._load: Callable[[Key], Put] = held.__getitem__
+
+    @classmethod
+    def over(cls, entries: HashedSet[Entry], load: Callable[[Key], Put]) -> "Wanted":
+        """A set that is kept elsewhere; `load` is asked only for the objects that a page sends."""
+        self = cls(())
+        self._entries, self._load = entries, load
+        return self
+
+    @property
+    def hash(self) -> str:
+        return self._entries.hash
 
     def answer(self, ask: PageAsk, as_of: AsOf, cluster: str = "", most_bytes: int = PAGE_BYTES) -> PageAnswer:
         """One page (RULES 5): what to put and to delete between the asked start and `next`."""
         if ask.hash is not None and ask.hash == self.hash:
             return PageAnswer(as_of=as_of, hash=self.hash, cluster=cluster)
-        start, have = ask.start or _FIRST, {e.key: e for e in ask.entries}
-        inside = sorted(k for k in self._puts if k >= start and (ask.end is None or k < ask.end))
-        differing = [k for k in inside if have.get(k) != self._puts[k].entry]
+        have = {e.key: e for e in ask.entries}
+        inside, _ = self._entries.span(ask.start or _FIRST, ask.end)
+        differing = [e.key for e in inside if have.get(e.key) != e]
         fitting = self._fitting(differing, most_bytes)
-        end = differing[len(fitting)] if len(fitting) < len(differing) else ask.end
+        end: Key | None = differing[len(fitting)] if len(fitting) < len(differing) else ask.end
         return PageAnswer(
             as_of=as_of,
             hash=self.hash,
-            puts=[self._puts[k] for k in fitting],
-            deletes=sorted(k for k in have if k not in self._puts and (end is None or k < end)),
+            puts=fitting,
+            deletes=sorted(k for k in have if self._entries.get(k) is None and (end is None or k < end)),
             next=end,
             cluster=cluster,
         )
 
-    def _fitting(self, keys: list[Key], most_bytes: int) -> list[Key]:
-        """As many of `keys` as one body holds; at least one, so that a page always goes on."""
-        size = 0
-        for i, key in enumerate(keys[:PAGE_ENTRIES]):
-            size += _weight(self._puts[key])
-            if size > most_bytes and i:
-                return keys[:i]
-        return keys[:PAGE_ENTRIES]
+    def _fitting(self, keys: list[Key], most_bytes: int) -> list[Put]:
+        """The puts of as many of `keys` as one body holds; at least one, so that a page always goes on."""
+        puts, size = list[Put](), 0
+        for key in keys[:PAGE_ENTRIES]:
+            put = self._load(key)
+            size += _weight(put)
+            if puts and size > most_bytes:
+                break
+            puts.append(put)
+        return puts
 
 
 def _weight(put: Put) -> int:
