@@ -1,1 +1,1 @@
-"""The door to Kubernetes: calls (api, client), cached sets (informer), one writer (leader). Cloud units' adapters call it."""
+"""The door to Kubernetes: calls (api, client), cached sets (informer), one writer (leader). For adapters."""
