@@ -6,7 +6,7 @@ import secrets
 
 from nats.aio.msg import Msg
 
-from canopy.bus.connection import Connection
+from canopy.bus.connection import Connection, NotConnected
 from canopy.bus.outcome import AskTimeout, NoResponders, from_headers
 
 NO_RESPONDERS = "503"
@@ -36,6 +36,8 @@ class Asks:
 
     async def ask(self, subject: str, data: bytes, headers: dict[str, str] | None, timeout: float) -> Msg:
         """Publish and wait for the one answer. Raises NoResponders, AskTimeout, Reject or Retry."""
+        if not self._connection.connected:
+            raise NoResponders(f"{subject}: not connected to {self._connection.url}")
         number = str(next(self._ids))
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
@@ -43,6 +45,8 @@ class Asks:
             await self._connection.publish(subject, data, f"{self._prefix}.{number}", headers)
             async with asyncio.timeout(timeout):
                 return answered(subject, await future)
+        except NotConnected as e:
+            raise NoResponders(f"{subject}: {e}") from None
         except TimeoutError:
             raise AskTimeout(f"{subject}: no answer within {timeout:g} s") from None
         finally:

@@ -9,9 +9,8 @@ import msgspec
 from nats.aio.msg import Msg
 
 from canopy.bus.asks import Asks
-from canopy.bus.connection import Connection
+from canopy.bus.connection import Connection, NotConnected
 from canopy.bus.dispatch import Dispatch, Handler, Place
-from canopy.bus.outcome import NoResponders
 from canopy.contracts import catalogue
 from canopy.contracts.roles import ROLES, Role
 from canopy.contracts.subject import AnySubject, Subject
@@ -73,10 +72,17 @@ class Bus:
         subscriptions.clear()
 
     async def say(self, subject: Subject[Q, Any], message: Q, **tokens: str) -> None:
-        """Publish and forget. Raises TooBig, BadToken, PermissionError."""
+        """Publish and forget: while the server is away the last 2 MB wait, more is dropped.
+
+        Raises TooBig, BadToken, PermissionError.
+        """
         self._check(self._role.may_publish(subject), "say", subject)
+        address, body = subject.at(**tokens), self._body(subject, message)
         with self.telemetry.span(f"say {subject.pattern}", kind="producer"):
-            await self.connection.publish(subject.at(**tokens), self._body(subject, message), headers=self._headers())
+            try:
+                await self.connection.publish(address, body, headers=self._headers())
+            except NotConnected as e:
+                log.debug("not said: %s: %s", address, e)
 
     async def ask(self, subject: Subject[Q, A], message: Q, *, timeout: float = ASK_SECONDS, **tokens: str) -> A:
         """Ask once and return the answer. Raises AskFailed (NoResponders, AskTimeout, Reject, Retry), TooBig."""
@@ -86,8 +92,6 @@ class Bus:
     async def ask_raw(self, subject: AnySubject, body: bytes, *, timeout: float = ASK_SECONDS, **tokens: str) -> bytes:
         """Ask with an encoded body; the answer as it came."""
         self._check(self._role.may_publish(subject), "ask", subject)
-        if not self.connection.connected:
-            raise NoResponders(f"{subject.pattern}: not connected to {self.connection.url}")
         await self.open()
         asks = self._link if self._link is not None and subject.pattern.startswith("node.") else self._asks
         address = subject.at(**tokens)
@@ -121,10 +125,11 @@ class Bus:
         dispatch = Dispatch(self.connection, subject, handler, self.telemetry, concurrency)
         self._dispatches.append(dispatch)
         if self._link is not None and subject is catalogue.PUSH:
-            self._link_hearers.append((subject, dispatch))
+            self._link_hearers.append((subject, dispatch.take))
             return
         for wild in subject.wilds(**tokens):
-            self._subscriptions.append(await self.connection.subscribe(wild, dispatch, queue))
+            self._subscriptions.append(await self.connection.subscribe(wild, dispatch.take, queue))
+        await self.connection.flush()
 
     async def _answer(self, message: Msg) -> None:
         self._asks.take(message)

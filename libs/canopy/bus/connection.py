@@ -1,6 +1,7 @@
 """One connection to a nats-server, shared by the units of a process. It reconnects for ever, with jitter."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
@@ -14,7 +15,18 @@ from nats.aio.msg import Msg
 log = logging.getLogger("canopy.bus")
 
 PING_SECONDS = 5
+RECONNECT_SECONDS = 0.2
+FLUSH_SECONDS = 2
+NOT_SENT = (
+    nats.errors.OutboundBufferLimitError,
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionDrainingError,
+)
 Hook = Callable[[], Awaitable[None]]
+
+
+class NotConnected(Exception):
+    """What was to be sent could not even be kept for later."""
 
 
 class Connection:
@@ -26,6 +38,7 @@ class Connection:
         self._hooks: list[Hook] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._down = False
+        self._failures = 0
 
     @classmethod
     async def open(
@@ -39,19 +52,18 @@ class Connection:
         rng: random.Random | None = None,
     ) -> "Connection":
         """Connect; while nobody listens at `url` (nats://host:port, several with commas), say so and try again."""
-        self, rng, tries = cls(url), rng or random.Random(), 0  # noqa: S311
+        self, rng = cls(url), rng or random.Random()  # noqa: S311
+        wait = RECONNECT_SECONDS * rng.uniform(0.75, 1.5)  # each process its own
         while True:
             try:
-                await self._connect(name, user, password, tls)
+                await self._connect(name, user, password, tls, wait)
+                self._failures = 0
                 return self
             except (TimeoutError, OSError, nats.errors.Error) as e:
-                tries += 1
-                wait = min(0.1 * 2**tries, 5.0) * rng.uniform(0.5, 1.0)
-                if tries in (3, 10) or tries % 60 == 0:
-                    log.warning("no connection to %s: %s; trying on", url, str(e) or type(e).__name__)
+                await self._error(e)
                 await asyncio.sleep(wait)
 
-    async def _connect(self, name: str, user: str, password: str, tls: ssl.SSLContext | None) -> None:
+    async def _connect(self, name: str, user: str, password: str, tls: ssl.SSLContext | None, wait: float) -> None:
         options: dict[str, Any] = {"user": user, "password": password} if user else {}
         if tls is not None:
             options["tls"] = tls
@@ -60,7 +72,7 @@ class Connection:
             name=name,
             allow_reconnect=True,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.2,
+            reconnect_time_wait=wait,
             connect_timeout=5,
             ping_interval=PING_SECONDS,
             max_outstanding_pings=2,
@@ -96,27 +108,50 @@ class Connection:
             if drain and self.client.is_connected:
                 await asyncio.wait_for(self.client.drain(), 5)
             else:
-                await self.client.close()
+                await self._close()
         except (TimeoutError, nats.errors.Error):
-            await self.client.close()
+            await self._close()
+
+    async def _close(self) -> None:
+        if (
+            not self.client.is_connected
+        ):  # what waits has nowhere to go; the client would try, fail, and leave its tasks
+            self.client._pending.clear()
+            self.client._pending_data_size = 0
+        await self.client.close()
+
+    async def flush(self) -> None:
+        """Until the server has taken what was sent and subscribed; at once if there is no server."""
+        with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
+            if self.client.is_connected:
+                await self.client.flush(FLUSH_SECONDS)
 
     async def publish(self, subject: str, data: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
-        await self.client.publish(subject, data, reply=reply, headers=headers)
+        """Send, or keep for the next connection. Raises NotConnected when too much is kept already, or it is closed."""
+        try:
+            await self.client.publish(subject, data, reply=reply, headers=headers)
+        except NOT_SENT as e:
+            raise NotConnected(str(e)) from None
 
     async def subscribe(self, subject: str, cb: Callable[[Msg], Awaitable[None]], queue: str = "") -> Any:
         return await self.client.subscribe(subject, queue=queue, cb=cb)
 
     async def _error(self, e: Exception) -> None:
+        """While there is no connection this comes at each try: said at first, then about once a minute."""
+        if not self.client.is_connected:
+            self._failures += 1
+            if self._failures not in (2, 20) and self._failures % 300:
+                return
         log.warning("connection to %s: %s", self.url, str(e) or type(e).__name__)
 
     async def _disconnected(self) -> None:
-        if not self._down:
+        if not self._down and not self.client.is_closed:
             log.warning("connection to %s lost; reconnecting", self.url)
         self._down = True
 
     async def _reconnected(self) -> None:
         log.info("connection to %s is back", self.url)
-        self._down = False
+        self._down, self._failures = False, 0
         for hook in list(self._hooks):
             task = asyncio.get_running_loop().create_task(self._run(hook))
             self._tasks.add(task)

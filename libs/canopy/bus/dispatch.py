@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from canopy.runtime.telemetry import Telemetry
 from nats.aio.msg import Msg
 
 from canopy.bus.connection import Connection
 from canopy.bus.outcome import Reject, Retry, to_headers
 from canopy.contracts.subject import AnySubject
 from canopy.contracts.wire import MAX_BODY_BYTES, encode
+from canopy.runtime.telemetry import Telemetry
 
 log = logging.getLogger("canopy.bus")
 Q_contra = TypeVar("Q_contra", contravariant=True)
@@ -38,7 +38,7 @@ Handler = Callable[[Q, Place[Any]], Awaitable[A]]
 
 
 class Dispatch:
-    """One subscription's callback. Up to `concurrency` handlers at once; 1 keeps the order."""
+    """One subscription. Up to `concurrency` handlers at once; 1 keeps the order."""
 
     def __init__(
         self,
@@ -55,7 +55,8 @@ class Dispatch:
         self._serial = concurrency == 1
         self._running: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, message: Msg) -> None:
+    async def take(self, message: Msg) -> None:
+        """The subscription's callback."""
         if self._serial:
             await self._handle(message)
             return
@@ -85,16 +86,18 @@ class Dispatch:
         with self._telemetry.span(self._subject.pattern, context=self._telemetry.extract(headers), kind="server"):
             return await self._answer(message, await self._outcome(body, Place(tokens, headers, message.subject)))
 
-    async def _outcome(self, body: Any, place: Place[Any]) -> Any:
+    async def _outcome(self, body: Any, place: Place[Any]) -> bytes | Exception | None:
+        """The encoded answer, none where nothing is answered, or the failure to be said."""
         try:
-            return await self._handler(body, place)
+            answer = await self._handler(body, place)
+            return None if answer is None else self._fits(answer)
         except (Reject, Retry) as outcome:
             return outcome
         except Exception as bug:
             log.exception("handling %s", place.subject)
             return bug
 
-    async def _answer(self, message: Msg, outcome: Any) -> None:
+    async def _answer(self, message: Msg, outcome: bytes | Exception | None) -> None:
         if not message.reply:
             if isinstance(outcome, Exception):
                 log.warning("%s: %s", message.subject, outcome)
@@ -102,10 +105,10 @@ class Dispatch:
         if isinstance(outcome, Exception):
             return await self._connection.publish(message.reply, b"", headers=to_headers(outcome))
         if outcome is not None:
-            await self._connection.publish(message.reply, self._fits(outcome))
+            await self._connection.publish(message.reply, outcome)
 
-    def _fits(self, outcome: Any) -> bytes:
-        body = outcome if isinstance(outcome, bytes) else encode(outcome)
+    def _fits(self, answer: Any) -> bytes:
+        body = answer if isinstance(answer, bytes) else encode(answer)
         if len(body) > MAX_BODY_BYTES:
             raise ValueError(f"an answer to {self._subject.pattern} of {len(body)} bytes; the most is {MAX_BODY_BYTES}")
         return body

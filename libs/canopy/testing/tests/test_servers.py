@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from canopy.testing.servers import HOST, Link, NatsServer, NoServer, free_port, hub, leaf, nats_binary
 
 pytestmark = pytest.mark.server
