@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from canopy.devicecontroller.queue import Budget, Queue
+from canopy.runtime.workqueue import Budget, Queue
 
 
 def queue(per_second=1000.0, interval=1.0):

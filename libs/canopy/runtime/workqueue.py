@@ -1,6 +1,7 @@
-"""Which device is looked at next: each at most once at a time and within its interval, oldest first, in a budget. Pure.
+"""Which dirty key is worked on next: each once at a time and once in its interval, oldest first, within a budget. Pure.
 
-Time is monotonic seconds, given by the caller. `handlers.StatusWriter` takes keys and says how it went.
+Time is monotonic seconds, given by the caller. The controllers' leaders take keys (a device, a node) and say how it
+went; what they have written counts against the budget, what they only looked at does not.
 """
 
 import heapq
@@ -15,7 +16,7 @@ MOST_RETRIES = 8
 
 
 class Budget:
-    """A token bucket: `per_second` writes for the whole cluster, as many at once after quiet as come in a second."""
+    """A token bucket: `per_second` writes, and after quiet as many at once as come in a second."""
 
     def __init__(self, per_second: float) -> None:
         self._rate, self._most = per_second, max(1.0, per_second)
