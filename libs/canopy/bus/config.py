@@ -187,8 +187,8 @@ class Leaf:
 def _user(name: str, password: str, rights: Permissions) -> str:
     responses = ", allow_responses: true" if rights.responses else ""
     return (
-        f"      {{ user: {_q(name)}, password: {_q(password)}, permissions: {{ publish: {_list(rights.publish)},"
-        f" subscribe: {_list(rights.subscribe)}{responses} }} }}"
+        f"      {{ user: {_q(name)}, password: {_q(password)}, permissions: {{ publish: {_allow(rights.publish)},"
+        f" subscribe: {_allow(rights.subscribe)}{responses} }} }}"
     )
 
 
@@ -196,7 +196,11 @@ def _users(users: list[str]) -> str:
     return _lines("    users: [", *users, "    ]") if users else ""
 
 
-def _list(values: Iterable[str]) -> str:
+def _allow(values: Iterable[str]) -> str:
+    """An empty list would allow everything."""
+    values = list(values)
+    if not values:
+        return '{ deny: ">" }'
     return "[" + ", ".join(_q(v) for v in values) + "]"
 
 
