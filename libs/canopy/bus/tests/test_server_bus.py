@@ -271,3 +271,19 @@ async def test_a_lost_connection_says_so_once_and_says_are_dropped(
         await controller.say(c.SET_PUSH, wire.Push(as_of=AS_OF, hash="x" * 100_000), channel="devices", node=NODE)
     await asyncio.sleep(1)
     assert len(caplog.records) <= 3, [r.getMessage() for r in caplog.records]
+
+
+async def test_a_unit_that_says_nothing_may_publish_nothing(world: World) -> None:
+    """An empty list must not mean "everything" to the server."""
+    silent, hub = await world.cloud("edgecontroller"), await world.cloud("cloudhub")
+    heard: list[str] = []
+
+    async def hear(push: wire.Push, place: Place[Any]) -> None:
+        heard.append(place["node"])
+
+    await hub.hear(c.SET_PUSH, hear)
+    await silent.connection.publish(c.SET_PUSH.at(channel="devices", node="forged"), wire.encode(PUSH))
+    await silent.connection.flush()
+    await (await world.cloud("devicecontroller")).say(c.SET_PUSH, PUSH, channel="devices", node="honest")
+    await until(lambda: heard)
+    assert heard == ["honest"]

@@ -1,0 +1,52 @@
+"""The servers' configurations as golden text: a widened right shows in review. REGOLD=1 writes them anew."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from canopy.bus.config import CLOUD, EDGE, Hub, Leaf, node_account
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.contracts.subject import BadToken
+
+GOLDEN = Path(__file__).with_name("golden")
+HUB = Hub("/js", {u: u for u in (*CLOUD_UNITS, CLOUD)}, {"edge.1": "p1", "edge-2": "p2"})
+LEAF = Leaf("edge.1", "/js", {u: u for u in (*EDGE_UNITS, EDGE)}, "nats-leaf://edge.1:p1@127.0.0.1:7422")
+
+
+@pytest.mark.parametrize(("name", "text"), [("hub.conf", HUB.text()), ("leaf.conf", LEAF.text())])
+def test_a_configuration_is_the_one_that_was_reviewed(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("REGOLD"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text + "\n")
+    assert text + "\n" == path.read_text()
+
+
+def test_a_node_may_speak_only_as_itself() -> None:
+    lines = [line for line in HUB.text().splitlines() if 'user: "edge.1"' in line]
+    assert lines == [
+        '      { user: "edge.1", password: "p1", permissions: { publish: ["node.edge_1.ask.>"],'
+        ' subscribe: ["node.edge_1.in.>"] } }'
+    ]
+
+
+def test_outside_loopback_devices_need_a_password() -> None:
+    text = Leaf("n", "/js", {}, "nats-leaf://h", device_password="s3cret").text()
+    assert "no_auth_user" not in text and 'password: "s3cret"' in text
+    assert "no_auth_user: devices" in LEAF.text()
+
+
+def test_a_password_with_quotes_stays_one_string() -> None:
+    text = Hub("/js", {CLOUD: 'a"b\\c'}, {}).text()
+    assert r'password: "a\"b\\c"' in text
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(BadToken):
+        Leaf("a b", "/js", {}, "x").text()
+
+
+def test_nodes_are_spread_over_the_accounts_for_ever_alike() -> None:
+    assert node_account("edge-1") == "NODES-3"
+    assert len({node_account(f"node-{i}") for i in range(500)}) == 16
