@@ -75,6 +75,8 @@ class _Supervisor:
             began = self._clock.monotonic()
             self._say(unit, False, "starting")
             why = await self._once(unit)
+            if _being_cancelled():
+                return  # it took the cancellation for itself
             if self._clock.monotonic() - began >= STEADY_SECONDS:
                 backoff.reset()
             seconds = backoff.next_seconds()

@@ -178,7 +178,11 @@ def statements(sql: str) -> Iterator[str]:
     for piece in sql.split(";"):
         gathered += piece + ";"
         if sqlite3.complete_statement(gathered):
-            yield gathered
+            yield from _unless_empty(gathered)
             gathered = ""
-    if gathered.strip(" \t\r\n;"):
-        yield gathered
+    yield from _unless_empty(gathered)
+
+
+def _unless_empty(statement: str) -> Iterator[str]:
+    if statement.strip(" \t\r\n;"):
+        yield statement
