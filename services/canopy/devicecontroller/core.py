@@ -73,7 +73,7 @@ def decide(key: DeviceKey, device: Seen | None, seen: int, status: StatusSeen | 
 
 
 def _toward(device: Seen, twin: TwinRecord, status: StatusSeen | None) -> Step:
-    state, source = state_of(twin), Source(twin.node, twin.session, twin.n, device.revision)
+    state, source = state_of(twin), Source(twin.node, twin.session, twin.n, device.revision, device.generation)
     owner = OwnerReference(api_version=API_VERSION, kind=DEVICE, name=device.name, uid=device.uid, controller=True)
     if status is None:
         return Write(device.id, "", state, source, owner)
@@ -81,9 +81,15 @@ def _toward(device: Seen, twin: TwinRecord, status: StatusSeen | None) -> Step:
         return LookAgain("the DeviceStatus of a former Device is still there")
     if status.source.device_revision > device.revision:
         return LookAgain("the DeviceStatus was derived from a later Device")
-    if status.owner and status.source == source and _same(status.state, state):
+    if status.owner and _as_good(status.source, source) and _same(status.state, state):
         return Nothing()
     return Write(device.id, status.resource_version, state, source, owner, adopt=not status.owner)
+
+
+def _as_good(held: Source, new: Source) -> bool:
+    """A Device's later revision is written down when its spec changed: only that can have moved it meanwhile, and an
+    older replica must then not write what it still believes (RULES 25). Its labels and conditions cost no write."""
+    return (held.node, held.session, held.n, held.generation) == (new.node, new.session, new.n, new.generation)
 
 
 def _same(a: DeviceState, b: DeviceState) -> bool:

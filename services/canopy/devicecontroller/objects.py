@@ -129,12 +129,14 @@ def _body(kind: str, raw: bytes) -> _Body:
 
 
 class Source(msgspec.Struct, frozen=True, rename="camel"):
-    """What a DeviceStatus was derived from: the node, the stamp of its record, the Device's revision (RULES 25)."""
+    """What a DeviceStatus was derived from: the node, the stamp of its record, the Device's revision (RULES 25) and
+    generation."""
 
     node: str = ""
     session: int = 0
     n: int = 0
     device_revision: int = 0
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ TWIN = TwinRecord(
     received=0, state=STATE,
 )  # fmt: skip
 REC = Record(77, TWIN)
-SOURCE = Source("a", 3, 4, 10)
+NEXT = replace(DEV, revision=12, generation=2)
+SOURCE = Source("a", 3, 4, 10, 1)
 STATUS = StatusSeen("default", "d", "u1", "500", core.state_of(TWIN), SOURCE)
 
 
@@ -42,7 +43,7 @@ def edited(**changes):
 
 
 TABLE = [
-    # what holds,                                device,                  seen, status,                  record,                    what is done
+    # what holds, device, seen, status, record, what is done
     ("nothing was ever reported", DEV, 10, STATUS, None, Nothing),
     ("all is as it should be", DEV, 10, STATUS, REC, Nothing),
     ("there is no DeviceStatus yet", DEV, 10, None, REC, Write),
@@ -55,7 +56,8 @@ TABLE = [
     ("the DeviceStatus is nobody's", DEV, 10, replace(STATUS, owner=""), REC, Write),
     ("RULES 25: its owner is another uid", DEV, 10, replace(STATUS, owner="u0"), REC, LookAgain),
     ("RULES 25: it was derived from a later Device", DEV, 10, source(device_revision=11), REC, LookAgain),
-    ("the Device is a later one than it was derived from", replace(DEV, revision=12), 12, STATUS, REC, Write),
+    ("the Device's spec is a later one than it was derived from", NEXT, 12, STATUS, REC, Write),
+    ("only the Device's status or labels changed since", replace(DEV, revision=12), 12, STATUS, REC, Nothing),
     ("it was derived from another node's record", DEV, 10, source(node="b"), REC, Write),
     ("RULES 26: the Device is gone", None, 10, None, REC, Purge),
     ("RULES 26: the Device moved", replace(DEV, node="b"), 10, STATUS, REC, Purge),
@@ -65,7 +67,7 @@ TABLE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("what", "device", "seen", "status", "record", "done"), TABLE, ids=[r[0] for r in TABLE])
+@pytest.mark.parametrize(("what", "device", "seen", "status", "record", "done"), TABLE, ids=[row[0] for row in TABLE])
 def test_what_is_done_about_a_device(what, device, seen, status, record, done):
     """Seen to fail: `status.owner` not compared; `source.device_revision` not compared, or compared with `!=`; the
     purge without `device_revision > seen`; placement compared by node alone or by uid alone; the source left out of
@@ -80,7 +82,7 @@ def test_a_purge_ends_at_the_sequence_that_was_read():
 def test_a_write_says_what_was_read_and_bears_the_devices_revision():
     write = decide(KEY, DEV, 10, STATUS, rec(n=5))
     assert write.resource_version == "500" and not write.adopt
-    assert write.source == Source("a", 3, 5, 10)
+    assert write.source == Source("a", 3, 5, 10, 1)
 
 
 def test_the_status_of_nobody_is_adopted():
@@ -102,7 +104,7 @@ def test_the_patch_is_kubeedges_shape_with_our_stamp_in_the_extensions():
         ],
         "state": "online",
         "lastOnlineTime": "2023-11-14T22:13:20Z",
-        "extensions": {STAMP: {"node": "a", "session": 3, "n": 4, "deviceRevision": 10}},
+        "extensions": {STAMP: {"node": "a", "session": 3, "n": 4, "deviceRevision": 10, "generation": 1}},
     }
 
 

@@ -1,0 +1,95 @@
+"""Works a Queue: several keys at once, each by one `handle`, until cancelled. Controllers' leaders run one or two."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from canopy.runtime.clock import Clock
+from canopy.runtime.workqueue import Queue
+
+log = logging.getLogger("canopy.worker")
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """How it went: `wrote` counts against budget and interval, `again` brings the key back with backoff."""
+
+    wrote: bool = False
+    again: bool = False
+
+
+class Worker(Generic[K]):
+    """`on_done` hears for how many seconds a key was dirty; `on_starved`: only the budget holds one."""
+
+    def __init__(
+        self,
+        queue: Queue[K],
+        handle: Callable[[K], Awaitable[Worked]],
+        clock: Clock,
+        concurrency: int,
+        on_done: Callable[[Worked, float], None] = lambda worked, seconds: None,
+        on_starved: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.queue, self._handle, self._clock = queue, handle, clock
+        self._most, self._on_done, self._on_starved = concurrency, on_done, on_starved
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+
+    def mark(self, key: K) -> None:
+        """`key` is dirty."""
+        self.queue.mark(key, self._clock.monotonic())
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Look at once at what waits to be looked at again."""
+        self.queue.hurry(self._clock.monotonic())
+        self._wake.set()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._step()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _step(self) -> None:
+        self._wake.clear()
+        now = self._clock.monotonic()
+        room = len(self._tasks) < self._most
+        key = self.queue.take(now) if room else None
+        if key is not None:
+            self._begin(key)
+            return
+        if room and self.queue.starved(now):
+            self._on_starved()
+        await self._pause(self.queue.wait_seconds(now) if room else None)
+
+    def _begin(self, key: K) -> None:
+        task = asyncio.get_running_loop().create_task(self._work(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, key: K) -> None:
+        try:
+            worked = await self._handle(key)
+        except Exception:
+            log.exception("working on %s", key)
+            worked = Worked(again=True)
+        self._on_done(worked, self.queue.done(key, self._clock.monotonic(), wrote=worked.wrote, again=worked.again))
+        self._wake.set()
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Until something is marked or done, or `seconds` have passed."""
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._wake.wait())]
+        if seconds is not None:
+            waits.append(asyncio.ensure_future(self._clock.sleep(seconds)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

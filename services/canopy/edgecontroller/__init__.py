@@ -1,0 +1,1 @@
+"""Each edge node that joins becomes a Node in Kubernetes: Ready while it is heard, its Lease renewed."""

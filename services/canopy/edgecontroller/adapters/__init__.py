@@ -1,0 +1,1 @@
+"""What edgecontroller does at Kubernetes."""
