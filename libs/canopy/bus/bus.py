@@ -57,7 +57,7 @@ class Bus:
             self._inboxes.append(await self.connection.subscribe(subject, self._from_link))
 
     async def close(self) -> None:
-        """End every subscription of this unit; what is in hand is finished: it may wait for answers, so inboxes last."""
+        """End every subscription of this unit; what is in hand is finished (it may wait for answers)."""
         await self._end(self._subscriptions)
         await asyncio.gather(*(d.close() for d in self._dispatches))
         await self._end(self._inboxes)
@@ -109,26 +109,43 @@ class Bus:
     ) -> None:
         """Answer what is asked on `subject`; replicas share it by the catalogue's queue group."""
         self._check(subject in self._role.serves, "serve", subject)
-        await self._listen(subject, handler, subject.queue, concurrency, tokens)
+        await self._listen(subject, handler, concurrency, tokens)
+
+    async def serve_raw(
+        self, subject: AnySubject, handler: Handler[bytes, bytes], *, concurrency: int = 1, **tokens: str
+    ) -> None:
+        """As `serve`, with bodies as they come: for whoever only carries them."""
+        self._check(subject in self._role.serves, "serve", subject)
+        await self._listen(subject, handler, concurrency, tokens, raw=True)
 
     async def hear(
         self, subject: Subject[Q, Any], handler: Handler[Q, None], *, concurrency: int = 1, **tokens: str
     ) -> None:
         """Take what is said on `subject`; each replica hears it unless the catalogue names a queue group."""
         self._check(subject in self._role.hears, "hear", subject)
-        await self._listen(subject, handler, subject.queue, concurrency, tokens)
+        await self._listen(subject, handler, concurrency, tokens)
+
+    async def hear_raw(self, subject: AnySubject, handler: Handler[bytes, None], **tokens: str) -> None:
+        """As `hear`, with bodies as they come."""
+        self._check(subject in self._role.hears, "hear", subject)
+        await self._listen(subject, handler, 1, tokens, raw=True)
 
     async def _listen(
-        self, subject: AnySubject, handler: Handler[Any, Any], queue: str, concurrency: int, tokens: dict[str, str]
+        self,
+        subject: AnySubject,
+        handler: Handler[Any, Any],
+        concurrency: int,
+        tokens: dict[str, str],
+        raw: bool = False,
     ) -> None:
         await self.open()
-        dispatch = Dispatch(self.connection, subject, handler, self.telemetry, concurrency)
+        dispatch = Dispatch(self.connection, subject, handler, self.telemetry, concurrency, raw)
         self._dispatches.append(dispatch)
         if self._link is not None and subject is catalogue.PUSH:
             self._link_hearers.append((subject, dispatch.take))
             return
         for wild in subject.wilds(**tokens):
-            self._subscriptions.append(await self.connection.subscribe(wild, dispatch.take, queue))
+            self._subscriptions.append(await self.connection.subscribe(wild, dispatch.take, subject.queue))
         await self.connection.flush()
 
     async def _answer(self, message: Msg) -> None:

@@ -47,10 +47,11 @@ class Dispatch:
         handler: Handler[Any, Any],
         telemetry: Telemetry,
         concurrency: int,
+        raw: bool = False,
     ) -> None:
         self._connection, self._subject, self._handler = connection, subject, handler
         self._telemetry = telemetry
-        self._decoder = None if subject.message is bytes else msgspec.json.Decoder(subject.message)
+        self._decoder = None if raw or subject.message is bytes else msgspec.json.Decoder(subject.message)
         self._slots = asyncio.Semaphore(concurrency)
         self._serial = concurrency == 1
         self._running: set[asyncio.Task[None]] = set()
