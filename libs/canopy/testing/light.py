@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import threading
@@ -81,6 +82,17 @@ class Light:
         return None
 
 
+def _nobody() -> SimDevice:
+    """Every other slave: the gateway says that nobody answers."""
+
+    async def silence(*_: Any) -> ExcCodes:
+        return ExcCodes.GATEWAY_NO_RESPONSE
+
+    bits = SimData(0, values=[False] * 16, datatype=DataType.BITS)
+    word = SimData(0, values=0, datatype=DataType.REGISTERS)
+    return SimDevice(0, simdata=([bits], [bits], [word], [word]), action=silence)
+
+
 class LightServer:
     """Lights on one Modbus TCP port. `connections` counts those that are open now, `served` all that ever were."""
 
@@ -96,7 +108,7 @@ class LightServer:
 
     async def start(self) -> None:
         """Listen; `port` then says where."""
-        devices = [light.device() for light in self.lights.values()]
+        devices = [_nobody(), *(light.device() for light in self.lights.values())]
         self._server = ModbusTcpServer(devices, address=(self.host, self.port), trace_connect=self._connection)
         await self._server.serve_forever(background=True)
         self.port = self._server.transport.sockets[0].getsockname()[1]
@@ -159,7 +171,7 @@ async def serve(host: str, port: int, lights: int, until_eof: bool) -> None:
 
 
 def _wait_for_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    while sys.stdin.buffer.read1(4096):
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     with contextlib.suppress(RuntimeError):  # the loop has ended already
         loop.call_soon_threadsafe(stop.set)

@@ -143,9 +143,17 @@ def _serial(config: Config) -> SerialLine:
 
 def _type(prop: PropertyView, table: Table) -> str:
     """dataType, or what the property's type means here."""
-    fallback = "boolean" if table.bits else prop.type
+    fallback = "boolean" if table.bits else _fitting(prop)
     word = prop.config.choice("dataType", {t: t for t in (*_TYPES, *_SAME)}, fallback)
     return _SAME.get(word, word)
+
+
+def _fitting(prop: PropertyView) -> str:
+    """The property's type, unless its registers are too few for it: a float in one register is a scaled int."""
+    if prop.type in ("float", "double") and "limit" in prop.config:
+        limit = prop.config.integer("limit")
+        return "int" if limit == 1 else "float" if limit == 2 else prop.type
+    return prop.type
 
 
 def _kind(config: Config, word: str, count: int, table: Table) -> Kind:

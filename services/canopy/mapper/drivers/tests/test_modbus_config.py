@@ -47,6 +47,16 @@ def test_a_serial_device_is_read() -> None:
             Point("p", Table.INPUT, 0, 2, Layout(Kind.INT32)),
         ),
         (
+            {"register": "InputRegister", "offset": 0, "limit": "1", "scale": 0.1},
+            "float",
+            Point("p", Table.INPUT, 0, 1, Layout(Kind.UINT16, 0.1)),
+        ),
+        (
+            {"register": "InputRegister", "offset": 0, "limit": 2},
+            "double",
+            Point("p", Table.INPUT, 0, 2, Layout(Kind.FLOAT32)),
+        ),
+        (
             {"register": "InputRegister", "offset": 0, "limit": 2},
             "float",
             Point("p", Table.INPUT, 0, 2, Layout(Kind.FLOAT32)),
