@@ -96,7 +96,7 @@ class NatsServer:
     async def run(self) -> None:
         """Start it (again) and wait until it is ready."""
         with self.log.open("ab") as log:
-            self._process = _child([str(nats_binary()), "-c", str(self._config_file)], self._environment, log.fileno())
+            self._process = child([str(nats_binary()), "-c", str(self._config_file)], self._environment, log.fileno())
         try:
             async with asyncio.timeout(READY_SECONDS):
                 for port in self.ports:
@@ -151,7 +151,8 @@ class NatsServer:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
 
-def _child(command: list[str], environment: Mapping[str, str], output: int) -> "subprocess.Popen[bytes]":
+def child(command: list[str], environment: Mapping[str, str], output: int) -> "subprocess.Popen[bytes]":
+    """Start a process that dies with this one; `output` is the file descriptor of its log."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,255 @@
+"""The whole system as processes on this machine: hub, kubeserve, cloud units, and nodes with leaf, link, edge units.
+
+The demo and the integration tests start it, `async with System(directory) as system:`. Everything stands below
+`directory`, listens on free ports of loopback, and dies with this process. Units are started as a container starts
+them, `canopy run ...`, with settings in their environment; no code of theirs is imported here.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from canopy.bus.config import CLOUD, EDGE
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.testing.clients import FleetClient, KubeClient
+from canopy.testing.processes import Process
+from canopy.testing.servers import HOST, Link, NatsServer, RunningHub, RunningLeaf, free_port, hub, leaf
+
+RUN = ("canopy.cli.main", "run")
+
+Say = Callable[[str], None]
+Settings = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node: its leaf behind a link that can be cut, and its edge processes by name."""
+
+    name: str
+    link: Link
+    leaf: RunningLeaf
+    edge: dict[str, Process]
+    lights: list[Process] = field(default_factory=list)
+
+    @property
+    def mqtt_port(self) -> int:
+        return self.leaf.mqtt_port
+
+    def unit(self, name: str) -> Process:
+        """The process that runs an edge unit, of its own or folded."""
+        return self.edge.get(name) or self.edge["edge"]
+
+
+class System:
+    """`split`: a process a unit; else the cloud's units share one and each node's another.
+
+    `replicas` is how many processes there are of each cloud unit (or of the folded cloud). `settings` go to every
+    unit, as CANOPY_ variables without that prefix: {"CLOUDHUB_BEAT_SECONDS": "1"}.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        split: bool = False,
+        nodes: Sequence[str] = ("edge-1",),
+        *,
+        replicas: int = 1,
+        settings: Settings | None = None,
+        say: Say = lambda text: None,
+    ) -> None:
+        self.directory = directory.absolute()
+        self.split, self.replicas = split, replicas
+        self.nodes: dict[str, Node] = {}
+        self.cloud: dict[str, Process] = {}
+        self._hub: RunningHub | None = None
+        self.api_token = secrets.token_urlsafe(24)
+        self.api_ports: list[int] = []
+        self._node_names, self._settings, self._say = tuple(nodes), dict(settings or {}), say
+        self._kube_port = free_port()
+        self.kubeserve = self._kubeserve_process()
+
+    # --- coming and going ---------------------------------------------------------------------------------------------
+    async def __aenter__(self) -> "System":
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """All of it, side by side where nothing waits for another. Raises NotReady, NoServer."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.kubeserve.spawn()
+        self._hub = await hub(self.directory / "hub", nodes=self._node_names)
+        self._say(f"hub: nats-server at {self.hub.client_url}")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._start_cloud())
+                for name in self._node_names:
+                    group.create_task(self._start_node(name))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def stop(self) -> None:
+        """End all of it, units first; what does not end in time is killed."""
+        units = [process for process in self.processes().values() if process is not self.kubeserve]
+        await asyncio.gather(*(process.stop() for process in units))
+        await asyncio.gather(*(node.link.close() for node in self.nodes.values()))
+        await asyncio.gather(self.kubeserve.stop(), *(server.stop() for server in self.servers().values()))
+
+    # --- finding ------------------------------------------------------------------------------------------------------
+    def processes(self) -> dict[str, Process]:
+        """Every process but the nats-servers, by name: kubeserve, cloudhub, edge-1/devicetwin, edge-1/light ..."""
+        own = [self.kubeserve, *self.cloud.values()]
+        for node in self.nodes.values():
+            own += [*node.edge.values(), *node.lights]
+        return {process.name: process for process in own}
+
+    def servers(self) -> dict[str, NatsServer]:
+        """Every nats-server by name: hub, edge-1/leaf ..."""
+        found = {"hub": self._hub.server} if self._hub else {}
+        return found | {f"{node.name}/leaf": node.leaf.server for node in self.nodes.values()}
+
+    def pids(self) -> dict[str, tuple[int, Path]]:
+        """(pid, log) of all that run."""
+        found = {name: (p.pid, p.log) for name, p in self.processes().items()}
+        found |= {name: (s.pid, s.log) for name, s in self.servers().items()}
+        return {name: value for name, value in found.items() if value[0]}
+
+    def unit(self, name: str, node: str = "", replica: int = 1) -> Process:
+        """The process that runs a unit, of its own or folded; `node` may be left out for the first one."""
+        if name in CLOUD_UNITS:
+            one = name if self.split else CLOUD
+            return self.cloud[one if replica == 1 else f"{one}-{replica}"]
+        return self.node(node).unit(name)
+
+    def node(self, name: str = "") -> Node:
+        return self.nodes[name or self._node_names[0]]
+
+    @property
+    def hub(self) -> RunningHub:
+        if self._hub is None:
+            raise RuntimeError("the system has not been started")
+        return self._hub
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.directory / "kubeserve" / "kubeconfig"
+
+    @property
+    def kube_url(self) -> str:
+        return f"https://{HOST}:{self._kube_port}"
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{HOST}:{self.api_ports[0]}"
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+    def kube(self) -> KubeClient:
+        """A client of kubeserve: `async with system.kube() as kube:`."""
+        folder = self.kubeconfig.parent
+        return KubeClient(self.kube_url, (folder / "token").read_text().strip(), folder / "ca.crt")
+
+    def api(self, replica: int = 1) -> FleetClient:
+        """A client of the fleet API: `async with system.api() as api:`."""
+        return FleetClient(f"http://{HOST}:{self.api_ports[replica - 1]}/api/v1", self.api_token)
+
+    def mqtt(self, node: str = "", identifier: str | None = None) -> Any:
+        """A stock MQTT client of a node's gateway (aiomqtt.Client): `async with system.mqtt() as client:`."""
+        import aiomqtt  # only here: who does not speak MQTT needs none
+
+        return aiomqtt.Client(HOST, self.node(node).mqtt_port, identifier=identifier)
+
+    async def apply(self, manifests: str | dict[str, Any]) -> None:
+        """Create or merge each document of a YAML text in kubeserve."""
+        async with self.kube() as kube:
+            await kube.apply(manifests)
+
+    async def light(self, node: str = "", lights: int = 1) -> int:
+        """Start one more Modbus TCP line with lights (slaves 1 to `lights`) at a node; its port."""
+        at = self.node(node)
+        name = f"{at.name}/light" + (f"-{len(at.lights) + 1}" if at.lights else "")
+        arguments = ("canopy.testing.light", "--port", str(free_port()), "--lights", str(lights))
+        process = Process(name, arguments, self._log(name))
+        at.lights.append(process)
+        await process.start()
+        said = process.said()
+        return int(said["port"]) if said else 0
+
+    # --- building -----------------------------------------------------------------------------------------------------
+    def _kubeserve_process(self) -> Process:
+        folder = str(self.kubeconfig.parent)
+        arguments = ("canopy.kubeserve", "--dir", folder, "--port", str(self._kube_port))
+        return Process("kubeserve", arguments, self._log("kubeserve"))
+
+    async def _start_cloud(self) -> None:
+        await self.kubeserve.ready()
+        self._say(f"kubeserve: {self.kube_url}")
+        for number in range(1, self.replicas + 1):
+            self._name_cloud(number)
+        await self._started(self.cloud.values())
+
+    def _name_cloud(self, replica: int) -> None:
+        api_port = free_port()
+        self.api_ports.append(api_port)
+        kubeconfig = {f"{unit.upper()}_KUBECONFIG": str(self.kubeconfig) for unit in CLOUD_UNITS}
+        api = {"CLOUDHUB_API_LISTEN": f"{HOST}:{api_port}", "CLOUDHUB_API_TOKEN": self.api_token}
+        for name, units in _split(self.split, CLOUD, CLOUD_UNITS):
+            full = name if replica == 1 else f"{name}-{replica}"
+            own = self._shared(self.hub.client_url, name, self.hub.passwords[name], self.directory / "cloud" / full)
+            self.cloud[full] = self._unit_process(full, units, {**own, **kubeconfig, **api})
+
+    async def _start_node(self, name: str) -> None:
+        link = await Link.open(self.hub.leaf_port)
+        folder = self.directory / "nodes" / name
+        running = await leaf(folder / "leaf", name, self.hub.leaf_url(name, link.port))
+        node = self.nodes[name] = Node(name, link, running, {})
+        self._say(f"{name}: leaf nats-server at {running.client_url}, MQTT at {HOST}:{running.mqtt_port}")
+        for part, units in _split(self.split, EDGE, EDGE_UNITS):
+            own = self._shared(running.client_url, part, running.passwords[part], folder / part)
+            process = self._unit_process(f"{name}/{part}", units, {**own, "NODE_NAME": name})
+            node.edge[part] = process
+        await self._started(node.edge.values())
+
+    def _shared(self, url: str, user: str, password: str, data: Path) -> dict[str, str]:
+        return {"NATS_URL": url, "NATS_USER": user, "NATS_PASSWORD": password, "DATA_DIR": str(data)}
+
+    def _unit_process(self, name: str, units: Sequence[str], own: Settings) -> Process:
+        health = free_port()
+        given = {**own, "HEALTH_LISTEN": f"{HOST}:{health}", **self._settings}
+        mine = {f"CANOPY_{k}": v for k, v in given.items() if _meant_for(k, units)}
+        return Process(name, (*RUN, *units), self._log(name), mine, health)
+
+    async def _started(self, processes: Any) -> None:
+        began = time.monotonic()
+        processes = list(processes)
+        for process in processes:
+            process.spawn()
+        await asyncio.gather(*(process.ready() for process in processes))
+        names = ", ".join(process.name for process in processes)
+        self._say(f"{names}: ready after {time.monotonic() - began:.1f} s")
+
+    def _log(self, name: str) -> Path:
+        return self.directory / "logs" / f"{name.replace('/', '.')}.log"
+
+
+def _split(split: bool, folded: str, units: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+    """(user of the bus, units) of each process."""
+    return [(unit, (unit,)) for unit in units] if split else [(folded, units)]
+
+
+def _meant_for(variable: str, units: Sequence[str]) -> bool:
+    """A variable of a unit that is not in the process would only be noise there."""
+    others = [unit for unit in (*CLOUD_UNITS, *EDGE_UNITS) if unit not in units]
+    return not variable.startswith(tuple(f"{unit.upper()}_" for unit in others))
