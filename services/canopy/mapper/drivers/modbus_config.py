@@ -90,6 +90,8 @@ _MODES = {"TCP": False, "RTU": True}
 _WIDTHS = {"int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4}
 _BY_WIDTH = {1: Kind.UINT16, 2: Kind.UINT32, 4: Kind.UINT64}
 _SAME = {"float": "float32", "double": "float64", "bool": "boolean"}
+# float and double go by their registers, too: what one register holds can only be a scaled int
+_FLOATS = {1: "int", 2: "float32", 4: "float64"}
 _TYPES = ("int", *_WIDTHS, "float", "double", "boolean", "string", "bytes")
 
 
@@ -143,17 +145,10 @@ def _serial(config: Config) -> SerialLine:
 
 def _type(prop: PropertyView, table: Table) -> str:
     """dataType, or what the property's type means here."""
-    fallback = "boolean" if table.bits else _fitting(prop)
-    word = prop.config.choice("dataType", {t: t for t in (*_TYPES, *_SAME)}, fallback)
+    word = prop.config.choice("dataType", {t: t for t in (*_TYPES, *_SAME)}, "boolean" if table.bits else prop.type)
+    if word in ("float", "double") and "limit" in prop.config:
+        word = _FLOATS.get(prop.config.integer("limit"), word)
     return _SAME.get(word, word)
-
-
-def _fitting(prop: PropertyView) -> str:
-    """The property's type, unless its registers are too few for it: a float in one register is a scaled int."""
-    if prop.type in ("float", "double") and "limit" in prop.config:
-        limit = prop.config.integer("limit")
-        return "int" if limit == 1 else "float" if limit == 2 else prop.type
-    return prop.type
 
 
 def _kind(config: Config, word: str, count: int, table: Table) -> Kind:

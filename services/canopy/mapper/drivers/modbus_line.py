@@ -5,6 +5,7 @@ pymodbus connects and frames; when to connect again is decided here, because man
 
 import asyncio
 import contextlib
+import importlib.util
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -97,7 +98,8 @@ class Lines:
         self._lines: dict[str, Line] = {}
 
     def take(self, address: LineAddress) -> Line:
-        """The line, for one more user. Raises BadConfig where it is in use with other serial settings."""
+        """The line, for one more user. Raises BadConfig where it cannot be had."""
+        _check_installed(address)
         self._forget_idle()
         line = self._lines.get(str(address))
         if line is None or (line.address != address and not line.users):
@@ -136,17 +138,19 @@ def _client(address: LineAddress) -> Any:
 
 
 def _serial_client(address: SerialLine) -> Any:
-    try:
-        return AsyncModbusSerialClient(
-            address.port,
-            baudrate=address.baud_rate,
-            bytesize=address.data_bits,
-            parity=address.parity,
-            stopbits=address.stop_bits,
-            timeout=MAX_TIMEOUT_MS / 1000,
-            retries=0,
-            reconnect_delay=0,
-        )
-    except RuntimeError:
+    return AsyncModbusSerialClient(
+        address.port,
+        baudrate=address.baud_rate,
+        bytesize=address.data_bits,
+        parity=address.parity,
+        stopbits=address.stop_bits,
+        timeout=MAX_TIMEOUT_MS / 1000,
+        retries=0,
+        reconnect_delay=0,
+    )
+
+
+def _check_installed(address: LineAddress) -> None:
+    if isinstance(address, SerialLine) and importlib.util.find_spec("serial") is None:
         right = "RTU needs the package pyserial, which is not installed here"
-        raise BadConfig("protocol.configData.communicateMode", right) from None
+        raise BadConfig("protocol.configData.communicateMode", right)

@@ -1,10 +1,13 @@
 """From manifests to views."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 import yaml
 
 from canopy.contracts.devices import Device, DeviceModel
+from canopy.mapper.drivers.modbus_config import Table, check
 from canopy.mapper.sdk import DeviceView
 from canopy.mapper.views import Views, views
 
@@ -76,6 +79,18 @@ def test_the_digest_changes_with_what_matters_to_a_driver(old: str, new: str, ch
 
 def test_devices_of_another_protocol_are_left_out() -> None:
     assert made(DEVICE.replace("Modbus", "opcua")) == Views((), {})
+
+
+def test_the_light_of_the_examples_is_right_for_the_modbus_driver() -> None:
+    examples = Path(__file__).parents[4] / "examples"
+    view = one((examples / "light-device.yaml").read_text(), (examples / "light-model.yaml").read_text())
+    found, points = check(view)
+    assert found.slave == 1
+    assert {name: (p.table, p.layout.scale) for name, p in points.items()} == {
+        "switch": (Table.COIL, 1),
+        "brightness": (Table.HOLDING, 1),
+        "power": (Table.INPUT, 0.1),
+    }
 
 
 @pytest.mark.parametrize(

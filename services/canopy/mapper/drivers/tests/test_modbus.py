@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -192,3 +193,10 @@ class Silent:
 async def test_a_bad_visitor_is_said_when_the_device_is_opened() -> None:
     with pytest.raises(BadConfig, match=r'register of property switch: "Coil" is none of CoilRegister, '):
         await ModbusDriver().open(device(1, properties=(prop("switch", "boolean", "Coil"),)))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("serial") is not None, reason="pyserial is installed here")
+async def test_a_serial_device_without_pyserial_is_said_when_it_is_opened() -> None:
+    config = Config({"serialPort": "/dev/ttyS0"}, "protocol.configData")
+    with pytest.raises(BadConfig, match=r"communicateMode: RTU needs the package pyserial"):
+        await ModbusDriver().open(DeviceView("default", "meter", "modbus", (), config))

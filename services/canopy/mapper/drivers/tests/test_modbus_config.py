@@ -47,7 +47,7 @@ def test_a_serial_device_is_read() -> None:
             Point("p", Table.INPUT, 0, 2, Layout(Kind.INT32)),
         ),
         (
-            {"register": "InputRegister", "offset": 0, "limit": "1", "scale": 0.1},
+            {"register": "InputRegister", "dataType": "float", "offset": 0, "limit": "1", "scale": 0.1},
             "float",
             Point("p", Table.INPUT, 0, 1, Layout(Kind.UINT16, 0.1)),
         ),
