@@ -103,6 +103,12 @@ def test_no_fault_shows_a_secret(cls: type[UnitSettings], overrides: dict[str, o
     assert "geheim" not in fault(cls, **overrides)
 
 
+def test_a_secret_of_the_wrong_kind_is_not_shown_either() -> None:
+    said = fault(Lamp, secret=31337)
+    assert said.startswith("secret (CANOPY_LAMP_TWIN_SECRET) is (hidden): ")
+    assert "31337" not in said
+
+
 def test_settings_do_not_show_their_secrets() -> None:
     assert "geheim" not in repr(load(Lamp, {"secret": "geheim"}))
 

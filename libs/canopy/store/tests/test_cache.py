@@ -113,7 +113,8 @@ async def test_replace_hash_takes_the_place_of_a_plain_value(cache: Cache) -> No
 
 
 async def test_a_reader_never_sees_a_half_replaced_hash(cache: Cache) -> None:
-    whole = [{f"f{n}": value for n in range(20)} for value in (b"old", b"new")]
+    big = 20_000  # so big that one write does not reach the server in one read
+    whole = [{f"f{n}": value * big for n in range(20)} for value in (b"old", b"new")]
     await cache.replace_hash("a", whole[0])
     replaced = asyncio.gather(*(cache.replace_hash("a", whole[n % 2]) for n in range(20)))
     seen = [await cache.hgetall("a") for _ in range(20)]
@@ -270,8 +271,6 @@ async def test_after_a_redis_was_restarted_the_next_call_works() -> None:
     with redis_server.redis_server() as url:
         cache = open_cache(url)
         await cache.set("a", b"1")
-    with pytest.raises(CacheUnavailable):
-        await cache.get("a")
     with redis_server.redis_server(urlsplit(url).port or 0):
         assert await cache.get("a") is None
         await cache.set("a", b"2")
