@@ -1,0 +1,147 @@
+"""The bodies of the fleet API. Only `http` and `fleet` use them; inside, messages are those of `contracts`."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field, RootModel, StrictStr
+
+from canopy.contracts.wire import Presence, Side, TwinRecord
+
+
+class Node(BaseModel):
+    """A node as Kubernetes knows it, and as it was last heard."""
+
+    name: str
+    online: bool = Field(description="heard within the last four beats")
+    ready: bool = Field(description="the condition Ready in Kubernetes")
+    last_heard: int | None = Field(description="ms since 1970; null: not heard")
+    version: str = Field(description="of the edge's software")
+    session: int
+    labels: dict[str, str]
+    health: dict[str, str] = Field(description="by unit of the edge")
+
+
+class Nodes(BaseModel):
+    nodes: list[Node]
+
+
+class Value(BaseModel):
+    value: str
+    timestamp: int = Field(description="ms since 1970, when the edge took it")
+
+
+class Twin(BaseModel):
+    """One property: what the device says, and what the edge wants of it."""
+
+    reported: Value | None
+    expected: Value | None
+    type: str
+
+
+class LiveTwin(BaseModel):
+    """The last state that the device's node has sent."""
+
+    namespace: str
+    name: str
+    node: str
+    uid: str
+    state: str = Field(description="online, offline, ok, unknown, unhealthy, or empty")
+    last_online: int = Field(description="ms since 1970")
+    received: int = Field(description="ms since 1970, by the cloud's clock")
+    revision: int
+    twins: dict[str, Twin]
+
+
+class Property(BaseModel):
+    """A property as the Device and its DeviceModel declare it."""
+
+    name: str
+    type: str
+    access_mode: str
+    minimum: str
+    maximum: str
+    unit: str
+    desired: str | None
+
+
+class Device(BaseModel):
+    """A Device as Kubernetes holds it, with its live twin (null: its node has sent none)."""
+
+    namespace: str
+    name: str
+    uid: str
+    node: str
+    model: str
+    protocol: str
+    generation: int
+    desired: dict[str, str]
+    state: str
+    twin: LiveTwin | None
+
+
+class Devices(BaseModel):
+    devices: list[Device]
+
+
+class DeviceDetail(Device):
+    properties: list[Property]
+    status: dict[str, Any] | None = Field(description="the status of the DeviceStatus, as Kubernetes holds it")
+
+
+class Desired(RootModel[dict[str, StrictStr]]):
+    """Property and value, as text: `{"switch": "true"}`."""
+
+    model_config = {"json_schema_extra": {"examples": [{"switch": "true"}]}}
+
+
+class DesiredSet(BaseModel):
+    """What the Device's spec now says."""
+
+    namespace: str
+    name: str
+    desired: dict[str, str]
+    generation: int
+    resource_version: str
+
+
+class Error(BaseModel):
+    code: int
+    reason: str
+    field: str | None = None
+
+
+class Errors(BaseModel):
+    error: Error
+
+
+def live_twin(record: TwinRecord) -> LiveTwin:
+    return LiveTwin(
+        namespace=record.namespace,
+        name=record.name,
+        node=record.node,
+        uid=record.uid,
+        state=record.state.state,
+        last_online=record.state.last_online,
+        received=record.received,
+        revision=record.revision,
+        twins={
+            name: Twin(reported=_value(t.reported), expected=_value(t.expected), type=t.type)
+            for name, t in sorted(record.state.twins.items())
+        },
+    )
+
+
+def _value(side: Side | None) -> Value | None:
+    return None if side is None else Value(value=side.value, timestamp=side.timestamp)
+
+
+def node_of(name: str, labels: dict[str, str], ready: bool, presence: Presence | None, online: bool) -> Node:
+    return Node(
+        name=name,
+        online=online,
+        ready=ready,
+        last_heard=presence.at if presence else None,
+        version=presence.version if presence else "",
+        session=presence.session if presence else 0,
+        labels=labels,
+        health=presence.health if presence else {},
+    )

@@ -1,0 +1,137 @@
+"""The fleet API, version 1: what the cloud's people and tools read of nodes and devices, and set of devices.
+
+`unit` makes the app and serves it. `/docs` needs nothing from outside.
+"""
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from canopy.cloudhub.adapters import bodies, problem
+from canopy.cloudhub.adapters.access import Access
+from canopy.cloudhub.adapters.fleet import Fleet, Where
+from canopy.cloudhub.adapters.problem import Problem
+from canopy.cloudhub.adapters.watch import Scope, events
+from canopy.cloudhub.watching import Watchers
+from canopy.kube.api import Kube
+from canopy.runtime.clock import Clock
+from canopy.runtime.telemetry import Telemetry
+
+MAX_BODY_BYTES = 256 * 1024
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": bodies.Errors, "description": text}
+    for code, text in (
+        (400, "Something in the request is wrong; `field` names it."),
+        (401, "No token, or a wrong one."),
+        (403, "Kubernetes does not let this caller."),
+        (404, "There is none, or the caller may not know."),
+        (503, "Kubernetes or the hub does not answer in time."),
+    )
+}
+_BEARER = HTTPBearer(auto_error=False, description="A Kubernetes token; standalone: the API's own token.")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+Namespace = Annotated[str, Query(description="Only of this namespace.")]
+Node = Annotated[str, Query(description="Only of this node.")]
+
+
+def build(
+    fleet: Fleet, access: Access, watchers: Watchers, clock: Clock, telemetry: Telemetry, ready: Callable[[], bool]
+) -> FastAPI:
+    """The app. `ready` is what `/healthz` says."""
+    app = FastAPI(
+        title="Canopy fleet API", version="1", docs_url=None, redoc_url=None, openapi_url="/openapi.json",
+        description="Nodes, devices, their live twins, and what devices should be.",
+    )  # fmt: skip
+    problem.install(app)
+    _pages(app, ready)
+    _nodes(app, fleet, access)
+    _devices(app, fleet, access)
+    _watch(app, fleet, access, watchers, clock)
+
+    @app.middleware("http")
+    async def traced(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+        if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES or "transfer-encoding" in request.headers:
+            return Problem(
+                413, f"body: should be at most {MAX_BODY_BYTES} bytes, with its length said", "body"
+            ).response()
+        context, writes = telemetry.extract(dict(request.headers)), request.method == "PUT"
+        with telemetry.span(f"{request.method} fleet API", context=context, kind="server", always=writes) as span:
+            span.set("url.path", request.url.path)
+            return await call(request)
+
+    return app
+
+
+def _caller(access: Access) -> Any:
+    def caller(credentials: Credentials) -> Kube:
+        return access.of(credentials.credentials if credentials else "")
+
+    return Depends(caller)
+
+
+def _pages(app: FastAPI, ready: Callable[[], bool]) -> None:
+    page = files("canopy.cloudhub.adapters").joinpath("docs.html").read_text(encoding="utf-8")
+
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> Response:
+        return Response("ok\n" if ready() else "not ready\n", 200 if ready() else 503, media_type="text/plain")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page)
+
+
+def _nodes(app: FastAPI, fleet: Fleet, access: Access) -> None:
+    caller = _caller(access)
+
+    @app.get("/api/v1/nodes", responses=_ERRORS, summary="All nodes", tags=["nodes"])
+    async def nodes(kube: Any = caller) -> bodies.Nodes:
+        return await fleet.nodes(kube)
+
+    @app.get("/api/v1/nodes/{node}", responses=_ERRORS, summary="One node", tags=["nodes"])
+    async def node(node: str, kube: Any = caller) -> bodies.Node:
+        return await fleet.node(kube, node)
+
+
+def _devices(app: FastAPI, fleet: Fleet, access: Access) -> None:
+    caller = _caller(access)
+    path = "/api/v1/devices/{namespace}/{name}"
+
+    @app.get("/api/v1/devices", responses=_ERRORS, summary="Devices with their live twins", tags=["devices"])
+    async def devices(namespace: Namespace = "", node: Node = "", kube: Any = caller) -> bodies.Devices:
+        return await fleet.devices(kube, Where(namespace, node=node))
+
+    @app.get(path, responses=_ERRORS, summary="One device: spec, status, live twin", tags=["devices"])
+    async def device(namespace: str, name: str, kube: Any = caller) -> bodies.DeviceDetail:
+        return await fleet.device(kube, Where(namespace, name))
+
+    @app.get(f"{path}/twin", responses=_ERRORS, summary="One live twin", tags=["devices"])
+    async def twin(namespace: str, name: str, kube: Any = caller) -> bodies.LiveTwin:
+        return await fleet.twin(kube, Where(namespace, name))
+
+    @app.put(f"{path}/desired", responses=_ERRORS, summary="Set what properties should be", tags=["devices"])
+    async def desired(namespace: str, name: str, body: bodies.Desired, kube: Any = caller) -> bodies.DesiredSet:
+        return await fleet.set_desired(kube, Where(namespace, name), body.root)
+
+
+def _watch(app: FastAPI, fleet: Fleet, access: Access, watchers: Watchers, clock: Clock) -> None:
+    caller = _caller(access)
+    description = (
+        "Server-sent events: `twin` with a LiveTwin for each device, `synced` when all have been said, then `twin` for "
+        "each change. The last event may be `slow`, `closed` or `error`, with an error as its data."
+    )
+    answer: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}, "description": "events"}}
+
+    @app.get(
+        "/api/v1/watch", responses=_ERRORS | answer, summary="Live twins as they change", tags=["devices"],
+        description=description, response_class=StreamingResponse,
+    )  # fmt: skip
+    async def watch(namespace: Namespace = "", name: str = "", node: Node = "", kube: Any = caller) -> Response:
+        scope = Scope(fleet, kube, Where(namespace, name, node))
+        await scope.look()
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(events(scope, watchers, clock), media_type="text/event-stream", headers=headers)

@@ -1,0 +1,209 @@
+"""The composition root of CloudHub: the only place that builds."""
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from canopy.bus.environment import Environment
+from canopy.bus.jsapi import StreamError
+from canopy.bus.outcome import AskFailed
+from canopy.bus.streams import LastValues
+from canopy.cloudhub.adapters import http
+from canopy.cloudhub.adapters.access import Access
+from canopy.cloudhub.adapters.fleet import Fleet
+from canopy.cloudhub.adapters.server import HttpServer
+from canopy.cloudhub.core import Bounds
+from canopy.cloudhub.counts import Counts
+from canopy.cloudhub.following import Following
+from canopy.cloudhub.handlers import Handlers
+from canopy.cloudhub.live import Live
+from canopy.cloudhub.records import Records
+from canopy.cloudhub.sessions import Nonces, Sessions
+from canopy.cloudhub.settings import Settings
+from canopy.cloudhub.view import View
+from canopy.cloudhub.watching import Watchers
+from canopy.contracts.devices import Device
+from canopy.contracts.wire import Limits
+from canopy.kube.api import Kube
+from canopy.kube.client import connect
+from canopy.kube.errors import KubeError
+from canopy.kube.resource import NAMESPACES
+from canopy.runtime.backoff import Backoff
+from canopy.runtime.clock import Clock, SystemClock
+from canopy.runtime.logs import OncePer, once_per
+from canopy.runtime.settings import SettingsError, is_loopback, load
+from canopy.runtime.unit import Unit
+from canopy.store.cache import Cache, open_cache
+
+log = logging.getLogger("canopy.cloudhub")
+NAME = "cloudhub"
+SAY_AGAIN_SECONDS = 30.0
+NONCE_BYTES = 16
+
+
+def build(env: Environment) -> Unit:
+    """CloudHub with the settings of the environment. Raises SettingsError."""
+    settings = load(Settings)
+    if not is_loopback(settings.api_listen) and not env.shared.insecure_listen:
+        raise SettingsError(
+            f"api_listen (CANOPY_CLOUDHUB_API_LISTEN) is {settings.api_listen!r}, not loopback: use 127.0.0.1, or say "
+            "CANOPY_INSECURE_LISTEN=true inside a network of the deployment's own"
+        )
+    return CloudHub(env, settings, SystemClock(), random.Random())  # noqa: S311 - spreads retries, keeps no secret
+
+
+class CloudHub:
+    """The unit. `url` is where its API listens, once it has started. `kube` takes the kubeconfig's place in tests."""
+
+    name = NAME
+
+    def __init__(
+        self, env: Environment, settings: Settings, clock: Clock, rng: random.Random, kube: Kube | None = None
+    ) -> None:
+        self._env, self._settings, self._clock, self._rng, self._kube = env, settings, clock, rng, kube
+        self.url = ""
+        self._cluster = ""
+        self._say = once_per(SAY_AGAIN_SECONDS, clock.monotonic)
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Until cancelled; what is in hand is finished."""
+        async with AsyncExitStack() as stack:
+            kube = self._kube or await self._connected(stack)
+            cache = open_cache(self._settings.cache_url, self._clock.monotonic)
+            stack.push_async_callback(cache.close)
+            parts = _Parts(self._env, self._settings, self._clock, self._rng, self._say, cache)
+            await self._ensure(parts)
+            group = await stack.enter_async_context(
+                _running(parts.following.run(), parts.live.run(), self._find_cluster(kube))
+            )
+            stack.push_async_callback(parts.bus.close)
+            await _first(group, parts.following.ready.wait())
+            await parts.handlers(lambda: self._cluster).open()
+            server = await stack.enter_async_context(HttpServer(parts.app(kube), self._settings.api_listen))
+            stack.callback(parts.watchers.close)
+            self.url = server.url
+            log.info("the fleet API listens", extra={"url": server.url, "docs": f"{server.url}/docs"})
+            started()
+            await _first(group, server.wait())
+
+    async def _connected(self, stack: AsyncExitStack) -> Kube | None:
+        """The cluster, once its kubeconfig can be read; None if none is named."""
+        if not self._settings.kubeconfig:
+            return None
+        backoff = Backoff(0.2, 5.0, self._rng)
+        while True:
+            try:
+                kube = await connect(Path(self._settings.kubeconfig))
+            except KubeError as e:
+                self._waits("kubeconfig", e)
+                await self._clock.sleep(backoff.next_seconds())
+                continue
+            stack.push_async_callback(kube.close)
+            return kube
+
+    async def _ensure(self, parts: "_Parts") -> None:
+        """Both streams, once the hub can make them."""
+        backoff = Backoff(0.2, 5.0, self._rng)
+        for stream, most in ((parts.twins, self._settings.twins_max_bytes), (parts.sessions, -1)):
+            while True:
+                try:
+                    await stream.ensure(most, self._settings.replicas)
+                    break
+                except (AskFailed, StreamError) as e:
+                    self._waits(f"stream {stream.name}", e)
+                    await self._clock.sleep(backoff.next_seconds())
+
+    async def _find_cluster(self, kube: Kube | None) -> None:
+        """The uid of kube-system names the cluster; until it is known, hellos name none."""
+        backoff = Backoff(0.5, 60.0, self._rng)
+        while kube is not None and not self._cluster:
+            try:
+                found = msgspec.json.decode(await kube.get(NAMESPACES, "", "kube-system"), type=Device)
+                self._cluster = found.metadata.uid
+            except (KubeError, msgspec.DecodeError) as e:
+                self._waits("the cluster's uid", e)
+                await self._clock.sleep(backoff.next_seconds())
+        await asyncio.Event().wait()
+
+    def _waits(self, what: str, why: Exception) -> None:
+        if self._say(what):
+            log.warning("waiting for %s: %s", what, why)
+
+
+class _Parts:
+    """What one run is made of."""
+
+    def __init__(
+        self, env: Environment, settings: Settings, clock: Clock, rng: random.Random, say: OncePer, cache: Cache
+    ) -> None:
+        self._env, self._settings, self._clock, self._rng, self._say = env, settings, clock, rng, say
+        self.bus, self._counts = env.bus(NAME), Counts.of(env.metrics)
+        self.twins, self.sessions = LastValues(self.bus, "TWINS"), LastValues(self.bus, "SESSIONS")
+        self.watchers = Watchers(self._counts, settings.watchers, settings.watch_queue)
+        view, self._nonces = View(), Nonces()
+        bounds = Bounds(settings.twins_per_device, settings.value_bytes)
+        self._records = Records(self.twins, view, clock, self._counts, say, bounds, settings.writes_at_once)
+        self.live = Live(cache, self._records, clock, self._counts, say, rng, settings.refresh_seconds)
+        self.following = Following(self.twins, self.sessions, view, self._nonces, self.watchers, env.health)
+        env.metrics.gauge("canopy_cloudhub_nodes", "nodes with records in TWINS", lambda: view.counts[0])
+        env.metrics.gauge("canopy_cloudhub_records", "records in TWINS", lambda: view.counts[1])
+
+    def handlers(self, cluster: Callable[[], str]) -> Handlers:
+        s = self._settings
+        return Handlers(
+            self.bus,
+            Sessions(self.sessions, self._records, self._clock, _nonce),
+            self._records,
+            self.live,
+            self._nonces,
+            self._clock,
+            self._counts,
+            self._say,
+            self._rng,
+            cluster=cluster,
+            limits=Limits(beat_seconds=s.beat_seconds, reports_per_batch=s.reports_per_batch),
+            hellos_at_once=s.hellos_at_once,
+            batches_at_once=s.batches_at_once,
+        )
+
+    def app(self, kube: Kube | None) -> Any:
+        fleet = Fleet(self.live, self._clock, self._settings.beat_seconds)
+        access = Access(kube, self._settings.api_token.get_secret_value())
+        return http.build(fleet, access, self.watchers, self._clock, self._env.telemetry, self.following.ready.is_set)
+
+
+def _nonce() -> str:
+    return secrets.token_hex(NONCE_BYTES)
+
+
+Tasks = list["asyncio.Task[None]"]
+
+
+@asynccontextmanager
+async def _running(*works: Coroutine[Any, Any, None]) -> AsyncIterator[Tasks]:
+    """Run beside the block; cancelled at its end."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _first(tasks: Tasks, work: Coroutine[Any, Any, Any]) -> None:
+    """Wait for `work`; a task that fails meanwhile fails it."""
+    mine = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait([mine, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        mine.cancel()
