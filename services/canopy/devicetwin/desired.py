@@ -1,0 +1,154 @@
+"""What the cloud says of devices: reading Device and DeviceModel, and taking desired values. Pure; `batch` calls it.
+
+A desired value is taken when (uid, value) differs from the last one taken: so an edit of one property does not impose
+another's old value again, and a new uid starts anew. What the property refuses is not taken, and said once.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from canopy.contracts import devices as api
+from canopy.contracts.wire import MAX_STATE_BYTES, Name, Put, Side, TwinState, encode
+from canopy.devicetwin import core, values
+from canopy.devicetwin.device import Device, Property, Spec, Taken, changed
+
+DEVICE, MODEL = "Device", "DeviceModel"
+ATTRIBUTE = "attribute.canopy.dev/"
+DESCRIPTION = "kubernetes.io/description"
+
+
+class Facts(NamedTuple):
+    """A Device of the set: its uid, its resourceVersion (0: not known), and what this unit needs of it."""
+
+    uid: str
+    revision: int
+    spec: Spec
+
+
+class Adopted(NamedTuple):
+    """The device afterwards, the keys whose expected value changed, and why desired values were not taken."""
+
+    device: Device
+    keys: tuple[str, ...]
+    refused: dict[str, str]
+
+
+def facts(puts: Iterable[Put]) -> tuple[dict[Name, Facts], dict[Name, str]]:
+    """The devices of a set, and what is wrong with those that cannot be read (they keep nothing but their uid)."""
+    devices, models, wrong = [], {}, {}
+    for put in puts:
+        kind, namespace, name = put.entry.key
+        try:
+            if kind == DEVICE:
+                devices.append((put, msgspec.json.decode(put.body, type=api.Device)))
+            elif kind == MODEL:
+                models[(namespace, name)] = msgspec.json.decode(put.body, type=api.DeviceModel)
+        except msgspec.DecodeError as e:
+            wrong[(namespace, name)] = f"{kind} {namespace}/{name}: {e}"
+            if kind == DEVICE:
+                devices.append((put, api.Device()))
+    return {p.entry.key[1:]: _facts(p, d, models) for p, d in devices}, wrong
+
+
+def _facts(put: Put, device: api.Device, models: dict[Name, api.DeviceModel]) -> Facts:
+    reference = device.spec.device_model_ref
+    model = models.get((put.entry.namespace, reference.name)) if reference else None
+    revision = device.metadata.resource_version
+    return Facts(put.entry.uid, int(revision) if revision.isdecimal() else 0, _spec(device, model))
+
+
+def _spec(device: api.Device, model: api.DeviceModel | None) -> Spec:
+    notes = device.metadata.annotations
+    declared = {p.name: _declared(p) for p in (model.spec.properties if model else ())}
+    wanted = {p.name: p.desired.value for p in device.spec.properties if p.desired is not None}
+    streams = {p.name for p in (model.spec.properties if model else ()) if p.type == "STREAM"}
+    return Spec(
+        description=notes.get(DESCRIPTION, ""),
+        attributes={k.removeprefix(ATTRIBUTE): v for k, v in sorted(notes.items()) if k.startswith(ATTRIBUTE)},
+        properties={
+            name: replace(declared.get(name, Property()), desired=wanted.get(name))
+            for name in sorted((declared.keys() | wanted.keys()) - streams)
+        },
+    )
+
+
+def _declared(p: api.ModelProperty) -> Property:
+    return Property(
+        type=values.FROM_MODEL.get(p.type, ""),
+        read_only=p.access_mode == "ReadOnly",
+        minimum=p.minimum,
+        maximum=p.maximum,
+    )
+
+
+def adopt(device: Device | None, name: Name, said: Facts, now: int, most_value_bytes: int) -> Adopted:
+    """Bring a row to what the cloud says; a row of another uid (or none) begins anew."""
+    if device is None or device.uid != said.uid:
+        device = Device(*name, said.uid)
+    if (device.spec, device.device_revision) != (said.spec, said.revision):
+        device = replace(device, spec=said.spec, device_revision=said.revision)
+    twins, taken = dict(device.state.twins), dict(device.local.taken)
+    refused: dict[str, str] = {}
+    keys = _withdraw(device, twins, taken)
+    for key, declared in said.spec.properties.items():
+        if declared.desired is None or taken.get(key) == (said.uid, declared.desired):
+            continue
+        twin = _wanted(key, twins.get(key), declared, now, most_value_bytes)
+        if isinstance(twin, core.Refused) or _too_large(device, {**twins, key: twin}):
+            refused[key] = twin.reason if isinstance(twin, core.Refused) else "state too large"
+            continue
+        taken[key] = (said.uid, declared.desired)
+        if twin is not twins.get(key):
+            keys.append(key)
+            twins[key] = twin
+    return Adopted(_with(device, twins, taken), tuple(keys), refused)
+
+
+def _withdraw(device: Device, twins: dict[str, TwinState], taken: dict[str, Taken]) -> list[str]:
+    """Take back what the cloud no longer wants; a value that was set at the edge since stays."""
+    keys = []
+    for key, (_, value) in device.local.taken.items():
+        declared = device.spec.properties.get(key)
+        if declared is not None and declared.desired is not None:
+            continue
+        del taken[key]
+        held = twins.get(key)
+        if held is None or held.expected is None or held.expected.value != value:
+            continue
+        keys.append(key)
+        if held.reported is None:
+            del twins[key]
+        else:
+            twins[key] = replace(held, expected=None)
+    return keys
+
+
+def _wanted(
+    key: str, held: TwinState | None, declared: Property, now: int, most_value_bytes: int
+) -> TwinState | core.Refused:
+    value = declared.desired or ""
+    if not values.is_key(key):
+        return core.Refused(400, f"property name {key!r} is not allowed: use {values.KEY_RULE}")
+    kind = held.type if held else declared.type or values.STRING
+    why = core.fault(key, "desired", kind, value, most_value_bytes) or core.unwanted(key, value, declared)
+    if why is not None:
+        return why
+    if held is not None and held.expected is not None and held.expected.value == value:
+        return held
+    expected = Side(value=value, timestamp=now)
+    return replace(held, expected=expected) if held else TwinState(expected=expected, type=kind)
+
+
+def _too_large(device: Device, twins: dict[str, TwinState]) -> bool:
+    return len(encode(replace(device.state, twins=twins))) > MAX_STATE_BYTES
+
+
+def _with(device: Device, twins: dict[str, TwinState], taken: dict[str, Taken]) -> Device:
+    if taken != device.local.taken:
+        device = replace(device, local=replace(device.local, taken=taken))
+    if twins == device.state.twins:
+        return device
+    return changed(device, replace(device.state, twins=twins))

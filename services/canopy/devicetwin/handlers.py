@@ -1,0 +1,256 @@
+"""The one worker that changes twins: gather a batch, decide, commit, then say. Everything that happens comes here.
+
+`run` is the worker; the rest puts events before it. Answers leave after the commit, never before.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from canopy.bus import AskFailed, Bus, Place, Retry
+from canopy.bus.connection import NotConnected
+from canopy.bus.gateway import Incoming
+from canopy.bus.jsapi import StreamError
+from canopy.contracts import catalogue as c
+from canopy.contracts.wire import AsOf, MapperReport, MapperResult, Nothing, Summary
+from canopy.devicetwin import core
+from canopy.devicetwin.batch import Batch, Context, Event, Repeat, Reported, SetRead, Spoken
+from canopy.devicetwin.repeats import Repeats
+from canopy.devicetwin.rows import Changes, Rows
+from canopy.devicetwin.shelf import Shelf
+from canopy.devicetwin.stream import Stream, wait_for
+from canopy.devicetwin.topics import Said
+from canopy.runtime.backoff import Backoff
+from canopy.runtime.clock import Clock
+from canopy.runtime.metrics import Counter
+
+log = logging.getLogger("canopy.devicetwin")
+
+IDLE_SECONDS = 1.0
+QOS_0 = "0"
+RESUME_FIRST_SECONDS, RESUME_MOST_SECONDS = 0.2, 5.0
+WARNED = 10_000
+UNREADABLE = (AskFailed, StreamError, NotConnected, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is counted; made in `unit`."""
+
+    messages: Counter
+    commits: Counter
+    dropped: Counter
+    failed: Counter
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Events of one batch, and the gateway's messages among them."""
+
+    events: list[Event]
+    arrived: list[Incoming] = field(default_factory=list)
+
+
+class Handlers:
+    """Owns the worker's state: what waits, whether the stream is set to the position, what differs."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        stream: Stream,
+        rows: Rows,
+        shelf: Shelf,
+        as_of: AsOf | None,
+        context: Context,
+        clock: Clock,
+        counts: Counts,
+        repeats: Repeats,
+        wake_source: Callable[[], None],
+        waiting_max: int,
+        rng: random.Random,
+    ) -> None:
+        self._bus, self._stream, self._rows, self._shelf = bus, stream, rows, shelf
+        self.as_of = as_of
+        self._context, self._clock, self._counts = context, clock, counts
+        self._repeats, self._wake_source, self._waiting_max = repeats, wake_source, waiting_max
+        self._waiting: list[Event] = []
+        self._hand = Gathered([])
+        self._woken = asyncio.Event()
+        self._set = False
+        self._resume_wait = Backoff(RESUME_FIRST_SECONDS, RESUME_MOST_SECONDS, rng)
+        self._warned: dict[tuple[object, ...], None] = {}
+        self.on_change: list[Callable[[], None]] = []
+        self.started = asyncio.Event()
+
+    # --- what comes ---------------------------------------------------------------------------------------------------
+    def put(self, event: Event) -> bool:
+        """Hand an event to the worker; False if too many wait already."""
+        if len(self._waiting) >= self._waiting_max and not isinstance(event, SetRead):
+            self._counts.dropped.add(why="waiting")
+            return False
+        self._waiting.append(event)
+        self._woken.set()
+        self._wake_source()
+        return True
+
+    async def spoken(self, data: bytes, place: Place[bytes]) -> None:
+        """A message of QoS 0, or of a local NATS publisher; those of QoS 1 and 2 come by the stream."""
+        if place.headers.get(c.MQTT_HEADER, QOS_0) == QOS_0:
+            self.put(Spoken(place.subject, data, place.headers.get("traceparent", "")))
+
+    async def reported(self, report: MapperReport, place: Place[MapperReport]) -> MapperResult:
+        """A mapper's report: answered when it is stored."""
+        future: asyncio.Future[MapperResult | None] = asyncio.get_running_loop().create_future()
+        trace = report.trace or self._bus.telemetry.current_traceparent() or ""
+        if not self.put(Reported(report, lambda result: _resolve(future, result), trace)):
+            raise Retry("too many reports wait to be stored")
+        result = await future
+        if result is None:
+            raise Retry("the report could not be stored")
+        return result
+
+    async def summary(self, message: Nothing, place: Place[Nothing]) -> Summary:
+        """EdgeHub before a beat."""
+        return self._shelf.summary
+
+    async def reconnected(self) -> None:
+        """The connection is another one: the stream is set to the position before anything more is read."""
+        self._set = False
+        self._wake()
+
+    def _wake(self) -> None:
+        self._woken.set()
+        self._wake_source()
+
+    # --- the worker ---------------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Work until cancelled."""
+        for device in self._shelf.devices.values():
+            self._repeats.note(device.key, core.differing(device.state), self._clock.monotonic())
+        try:
+            while True:
+                self._hand = await self._gather()
+                if self._hand.events or self._hand.arrived:
+                    await self._whole(self._hand)
+        finally:
+            _give_up(self._hand.events + self._waiting)
+
+    async def _gather(self) -> Gathered:
+        arrived: list[Incoming] = []
+        if self._set or await self._resumed():
+            arrived = await self._next()
+        else:
+            await wait_for(self._woken, self._resume_wait.next_seconds())
+        events, self._waiting = self._waiting, []
+        self._woken.clear()
+        if self._set and any(isinstance(e, Spoken) for e in events):
+            arrived = await self._caught_up(arrived)
+        if due := self._repeats.take(self._clock.monotonic()):
+            events.append(Repeat(tuple(due)))
+        return Gathered(events, arrived)
+
+    async def _next(self) -> list[Incoming]:
+        try:
+            return await self._stream.next(self._idle())
+        except UNREADABLE as e:
+            log.warning("%s; set to the position again", e)
+            self._set = False
+            return []
+
+    def _idle(self) -> float:
+        if self._waiting:
+            return 0.0
+        at = self._repeats.next_at()
+        return IDLE_SECONDS if at is None else min(IDLE_SECONDS, max(0.0, at - self._clock.monotonic()))
+
+    async def _resumed(self) -> bool:
+        try:
+            await self._stream.resume()
+        except UNREADABLE as e:
+            log.warning("the MQTT gateway's stream cannot be read: %s; trying on", e)
+            return False
+        self._set = True
+        self._resume_wait.reset()
+        self.started.set()
+        return True
+
+    async def _caught_up(self, arrived: list[Incoming]) -> list[Incoming]:
+        try:
+            return await self._stream.catch_up(arrived)
+        except UNREADABLE:
+            return arrived  # the connection went: what is missing comes after the resume
+
+    async def _whole(self, gathered: Gathered) -> None:
+        """One batch; if it cannot be stored, nothing of it is acknowledged and the stream is read again."""
+        fresh, position = self._stream.fresh(gathered.arrived)
+        batch = Batch(self._shelf.devices, self._clock.now_ms(), self._context)
+        for message in fresh:
+            batch.take(Spoken(message.subject, message.data))
+        for event in gathered.events:
+            batch.take(event)
+        batch.finish()
+        changes = batch.changes()
+        try:
+            if changes or batch.as_of:
+                await self._rows.write(changes, position, batch.as_of or self.as_of)
+                self._counts.commits.add()
+        except Exception:
+            log.exception("a batch of %d could not be stored; it is read again", len(fresh) + len(gathered.events))
+            _give_up(gathered.events)
+            self._set = False
+            await wait_for(self._woken, self._resume_wait.next_seconds())
+            return
+        self._keep(changes, batch)
+        await self._say(batch.said)
+        await self._stream.stored(gathered.arrived, position)
+        self._answer(batch)
+        self._counts.messages.add(len(fresh) + len(gathered.events))
+
+    def _keep(self, changes: Changes, batch: Batch) -> None:
+        now = self._clock.monotonic()
+        for name, found in changes.items():
+            if found is None:
+                self._shelf.drop(name)
+                self._repeats.note(name, {}, now)
+            else:
+                self._shelf.put(found[0])
+                self._repeats.note(name, core.differing(found[0].state), now)
+        self.as_of = batch.as_of or self.as_of
+        self._warn(batch)
+        if changes:
+            for hook in self.on_change:
+                hook()
+
+    async def _say(self, said: list[Said]) -> None:
+        """Answers are said once; who waited for one asks again, and deltas repeat."""
+        if unsaid := await self._bus.say_all(said):
+            self._counts.dropped.add(unsaid, why="unsaid")
+
+    def _answer(self, batch: Batch) -> None:
+        for answer, result in batch.answers:
+            answer(result)
+        if batch.failed:
+            self._counts.failed.add(batch.failed)
+
+    def _warn(self, batch: Batch) -> None:
+        """Say once a value why it was not taken."""
+        for (name, key, value), why in batch.refused_desired.items():
+            if (name, key, value) not in self._warned:
+                if len(self._warned) >= WARNED:
+                    self._warned.clear()
+                self._warned[(name, key, value)] = None
+                log.warning("the desired value of %s/%s %s is not taken: %s", *name, key, why)
+
+
+def _resolve(future: "asyncio.Future[MapperResult | None]", result: MapperResult | None) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _give_up(events: Iterable[Event]) -> None:
+    """Nobody waits for an answer that cannot come."""
+    for event in events:
+        if isinstance(event, Reported):
+            event.answer(None)

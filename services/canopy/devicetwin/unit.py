@@ -1,0 +1,129 @@
+"""Builds DeviceTwin: the only place that knows all its parts."""
+
+import asyncio
+import contextlib
+import random
+import uuid
+from collections.abc import Callable
+
+from canopy.bus import Bus
+from canopy.bus.environment import Environment
+from canopy.bus.gateway import Gateway
+from canopy.contracts import catalogue as c
+from canopy.devicetwin.batch import Context
+from canopy.devicetwin.handlers import Counts, Handlers
+from canopy.devicetwin.reading import CHANNEL, Reading
+from canopy.devicetwin.repeats import Repeats
+from canopy.devicetwin.reports import Reports
+from canopy.devicetwin.rows import Rows, Stored
+from canopy.devicetwin.settings import Settings
+from canopy.devicetwin.shelf import Shelf
+from canopy.devicetwin.stream import Stream
+from canopy.devicetwin.topics import Topics
+from canopy.runtime.clock import SystemClock
+from canopy.runtime.settings import load
+from canopy.runtime.telemetry import Telemetry
+from canopy.store.migrations import migrations_of
+from canopy.store.sqlite import Database
+
+NAME = "devicetwin"
+FILE = "devicetwin.sqlite"
+MAPPERS_AT_ONCE = 1024
+
+
+def build(environment: Environment) -> "DeviceTwin":
+    """Make the unit; its settings are read here. Raises SettingsError."""
+    return DeviceTwin(environment, load(Settings))
+
+
+def tracing(telemetry: Telemetry) -> Callable[[str], str]:
+    """What to keep beside a changed row: a span of ours in the trace that came, or (a few a second) a new one."""
+
+    def kept(came: str) -> str:
+        parent = telemetry.remote(came) if came else None
+        with telemetry.span("twin changed", parent, kind="consumer"):
+            return telemetry.current_traceparent() or ""
+
+    return kept
+
+
+class DeviceTwin:
+    """The unit. `run` may be called again after it ended."""
+
+    name = NAME
+
+    def __init__(self, environment: Environment, settings: Settings) -> None:
+        self._environment, self._settings = environment, settings
+        metrics = environment.metrics
+        self._counts = Counts(
+            messages=metrics.counter("canopy_devicetwin_messages_total", "Messages and events applied."),
+            commits=metrics.counter("canopy_devicetwin_commits_total", "Transactions."),
+            dropped=metrics.counter("canopy_devicetwin_dropped_total", "Messages dropped, by why."),
+            failed=metrics.counter("canopy_devicetwin_failed_total", "Messages passed over because of a bug."),
+        )
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Open the file, then work until cancelled."""
+        path = self._environment.shared.data_dir / FILE
+        async with Database.open(path, migrations_of("canopy.devicetwin")) as database:
+            bus = self._environment.bus(NAME)
+            try:
+                await self._work(bus, Rows(database), started)
+            finally:
+                await bus.close()
+
+    async def _work(self, bus: Bus, rows: Rows, started: Callable[[], None]) -> None:
+        stored = await rows.load()
+        shelf, rng = Shelf(stored.devices), random.Random()  # noqa: S311
+        gateway = Gateway(bus)
+        handlers = self._handlers(bus, gateway, rows, shelf, stored, rng)
+        settings = self._settings
+        reports = Reports(
+            bus, shelf, handlers.put, SystemClock(), rng, settings.report_seconds, settings.report_pause_seconds
+        )
+        reading = Reading(bus, handlers.put, lambda: handlers.as_of, settings.read_seconds, rng)
+        handlers.on_change.append(reports.wake)
+        bus.connection.on_reconnect(handlers.reconnected)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(handlers.run())
+                await handlers.started.wait()
+                await self._listen(bus, handlers, reports, reading)
+                tasks.create_task(reading.run())
+                tasks.create_task(reports.run())
+                started()
+        finally:
+            bus.connection.forget(handlers.reconnected)
+            with contextlib.suppress(Exception):
+                await gateway.close()
+
+    def _handlers(
+        self, bus: Bus, gateway: Gateway, rows: Rows, shelf: Shelf, stored: Stored, rng: random.Random
+    ) -> Handlers:
+        settings = self._settings
+        topics = Topics(self._environment.shared.node_name)
+        context = Context(topics, lambda: uuid.uuid4().hex, tracing(bus.telemetry), settings.value_max_bytes)
+        return Handlers(
+            bus,
+            Stream(gateway, stored.position, settings.gateway_max_bytes),
+            rows,
+            shelf,
+            stored.as_of,
+            context,
+            SystemClock(),
+            self._counts,
+            Repeats(rng, settings.delta_first_seconds, settings.delta_most_seconds),
+            gateway.wake,
+            settings.waiting_max_messages,
+            rng,
+        )
+
+    async def _listen(self, bus: Bus, handlers: Handlers, reports: Reports, reading: Reading) -> None:
+        for topic in (c.TWIN_UPDATE, c.TWIN_GET, c.STATE_UPDATE):
+            await bus.hear(topic, handlers.spoken)
+        await bus.hear(c.MEMBERSHIP_GET, handlers.spoken, node=self._environment.shared.node_name)
+        await bus.serve(c.TWIN_REPORT, handlers.reported, concurrency=MAPPERS_AT_ONCE)
+        await bus.serve(c.TWIN_SUMMARY, handlers.summary)
+        await bus.hear(c.META_CHANGED, reading.changed, channel=CHANNEL)
+        await bus.hear(c.HUB_WANT, reports.wanted, channel=c.UP_CHANNEL)
+        await bus.hear(c.LINK, reports.link)
