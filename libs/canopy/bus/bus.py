@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -71,8 +71,8 @@ class Bus:
                 log.debug("unsubscribe", exc_info=True)
         subscriptions.clear()
 
-    async def say(self, subject: Subject[Q, Any], message: Q, **tokens: str) -> None:
-        """Publish and forget: while the server is away the last 2 MB wait, more is dropped.
+    async def say(self, subject: Subject[Q, Any], message: Q | bytes, **tokens: str) -> None:
+        """Publish and forget (bytes: an encoded message); while the server is away 2 MB wait, more is dropped.
 
         Raises TooBig, BadToken, PermissionError.
         """
@@ -83,6 +83,24 @@ class Bus:
                 await self.connection.publish(address, body, headers=self._headers())
             except NotConnected as e:
                 log.debug("not said: %s: %s", address, e)
+
+    async def say_all(self, said: Iterable[tuple[AnySubject, str, bytes]]) -> int:
+        """Publish many at addresses that are worked out already, in order, without spans; how many could not be said.
+
+        For a unit that answers thousands a second: rights are looked at once a subject.
+        """
+        allowed: set[int] = set()
+        unsaid = 0
+        for subject, address, body in said:
+            if id(subject) not in allowed:
+                self._check(self._role.may_publish(subject), "say", subject)
+                allowed.add(id(subject))
+            try:
+                await self.connection.publish(address, self._fits(subject, body))
+            except (NotConnected, TooBig) as e:
+                unsaid += 1
+                log.debug("not said: %s: %s", address, e)
+        return unsaid
 
     async def ask(self, subject: Subject[Q, A], message: Q, *, timeout: float = ASK_SECONDS, **tokens: str) -> A:
         """Ask once and return the answer. Raises AskFailed (NoResponders, AskTimeout, Reject, Retry), TooBig."""

@@ -8,13 +8,14 @@ to be trusted). Everything acknowledged goes (interest retention).
 import asyncio
 import json
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from nats.aio.msg import Msg
 
 from canopy.bus.bus import Bus
-from canopy.bus.jsapi import API, call, ensure_stream, metadata
+from canopy.bus.jsapi import API, StreamError, call, ensure_stream, metadata
 from canopy.contracts.catalogue import MQTT_IN, MQTT_STORED, MQTT_STREAM
 from canopy.sync.ingest import StreamNow
 
@@ -23,6 +24,7 @@ DURABLE = "devicetwin"
 BATCH = 512
 EXPIRES_SECONDS = 30.0
 ACK_WAIT_SECONDS = 60.0
+RAN_OUT = "408"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Gateway:
         self._arrived: list[Incoming] = []
         self._wake = asyncio.Event()
         self._wanted = 0
+        self._asked_at = 0.0
+        self._lost = ""
         self._inbox = ""
         self._generation = 0
         self._subscription: Any = None
@@ -85,11 +89,16 @@ class Gateway:
         await call(self._bus, f"CONSUMER.RESET.{MQTT_STREAM}.{DURABLE}", {"seq": start})
         self._generation += 1
         self._inbox = f"_INBOX.{self._bus.unit}.pull.{self._generation}"
-        self._arrived, self._wanted = [], 0
+        self._arrived, self._wanted, self._lost = [], 0, ""
         self._subscription = await self._bus.connection.subscribe(self._inbox, self._take)
 
     async def next(self, wait_seconds: float) -> list[Incoming]:
-        """All that has arrived, in order; waits up to `wait_seconds` for the first."""
+        """All that has arrived, in order; waits up to `wait_seconds` for the first, or for `wake`.
+
+        Raises StreamError when the server refuses to deliver: then go on from `open`, `now` and `reset`.
+        """
+        if self._lost and not self._arrived:
+            raise StreamError(0, self._lost)
         await self._refill()
         if not self._arrived:
             try:
@@ -122,10 +131,13 @@ class Gateway:
             self._subscription = None
 
     async def _refill(self) -> None:
-        """Keep at least half a batch asked for."""
+        """Keep at least half a batch asked for; what was asked longer ago than it may last brings nothing more."""
+        now = time.monotonic()
+        if now - self._asked_at > EXPIRES_SECONDS:
+            self._wanted = 0
         if self._wanted > BATCH // 2:
             return
-        self._wanted += BATCH
+        self._wanted, self._asked_at = self._wanted + BATCH, now
         body = {"batch": BATCH, "expires": int(EXPIRES_SECONDS * 1e9)}
         subject = f"{API}.CONSUMER.MSG.NEXT.{MQTT_STREAM}.{DURABLE}"
         await self._bus.connection.publish(subject, json.dumps(body).encode(), self._inbox)
@@ -141,7 +153,12 @@ class Gateway:
         self._wake.set()
 
     def _ended(self, message: Msg) -> None:
-        """A pull request ran out (408) or was refused (409): it brings nothing more."""
-        left = int((message.headers or {}).get("Nats-Pending-Messages", self._wanted))
+        """A pull request ran out (408), or the consumer is gone or busy (409, 503): it brings nothing more."""
+        headers = message.headers or {}
+        left = int(headers.get("Nats-Pending-Messages", self._wanted))
         self._wanted = max(0, self._wanted - left)
+        if headers["Status"] != RAN_OUT:
+            self._lost = (
+                f"the gateway's consumer does not deliver: {headers['Status']} {headers.get('Description', '')}"
+            )
         self._wake.set()
