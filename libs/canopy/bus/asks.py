@@ -28,7 +28,10 @@ class Asks:
 
     def take(self, message: Msg) -> bool:
         """Give an answer to whom it belongs; False if nobody waits for it."""
-        future = self._waiting.pop(message.subject.rpartition(".")[2], None)
+        prefix, _, number = message.subject.rpartition(".")
+        if prefix != self._prefix:  # of another EdgeHub with this node's name: its answers come here too
+            return False
+        future = self._waiting.pop(number, None)
         if future is None or future.done():
             return False
         future.set_result(message)
