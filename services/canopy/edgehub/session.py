@@ -1,0 +1,164 @@
+"""Keeps the session: waits for what is due, sends hellos and beats, says `edge.link`. `handlers.py` reads it and
+brings it what asks and pushes show; `unit.py` runs it."""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+
+import msgspec
+
+from canopy.bus import AskFailed, AskTimeout, Bus, NoResponders
+from canopy.contracts import catalogue as c
+from canopy.contracts.subject import AnySubject
+from canopy.contracts.wire import Beat, BeatAnswer, Hello, Nothing, encode
+from canopy.edgehub.core import (
+    Action,
+    Actions,
+    Beaten,
+    Complain,
+    Due,
+    Event,
+    Gone,
+    Greeted,
+    Hint,
+    Machine,
+    Refused,
+    SayLink,
+    SendBeat,
+    SendHello,
+    Silent,
+    WantTwins,
+)
+from canopy.runtime.clock import Clock
+from canopy.runtime.health import Health
+
+log = logging.getLogger("canopy.edgehub")
+SUMMARY_SECONDS = 0.5
+BETWEEN_TRIES_SECONDS = (0.05, 0.25)
+HEALTH_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How this node introduces itself, and how patient it is."""
+
+    hello: Hello
+    ask_seconds: float
+    ask_tries: int
+    compare_seconds: float
+
+
+class SessionKeeper:
+    """One session after the other, until cancelled."""
+
+    def __init__(
+        self, bus: Bus, machine: Machine, clock: Clock, manner: Manner, health: Health, rng: random.Random
+    ) -> None:
+        self._bus, self.machine, self._clock, self._rng = bus, machine, clock, rng
+        self._manner, self._health = manner, health
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._bus.connection.on_reconnect(self._reconnected)
+        try:
+            await self._bus.say(c.LINK, self.machine.link.said)
+            while True:
+                await self._until_due()
+                await self._do(self.machine.on(Due(), self._clock.monotonic()))
+        finally:
+            self._bus.connection.forget(self._reconnected)
+
+    async def post(self, event: Event) -> None:
+        """Take an event from outside of the loop."""
+        actions = self.machine.on(event, self._clock.monotonic())
+        self._wake.set()
+        await self._do(actions)
+
+    async def _reconnected(self) -> None:
+        await self.post(Hint())
+
+    async def _until_due(self) -> None:
+        while (left := self.machine.link.due - self._clock.monotonic()) > 0:
+            self._wake.clear()
+            timer = asyncio.ensure_future(self._clock.sleep(min(left, 3600.0)))
+            waker = asyncio.ensure_future(self._wake.wait())
+            try:
+                await asyncio.wait((timer, waker), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                timer.cancel()
+                waker.cancel()
+
+    async def _do(self, actions: Actions) -> None:
+        for action in actions:
+            await self._one(action)
+
+    async def _one(self, action: Action) -> None:
+        match action:
+            case SendHello(seen=seen):
+                await self._greet(seen)
+            case SendBeat(session=session):
+                await self._beat(session)
+            case SayLink(state=state):
+                self._health.set("link", state.reason != "superseded", state.reason or "up")
+                await self._bus.say(c.LINK, state)
+            case WantTwins():
+                await self._bus.say(c.HUB_WANT, Nothing(), channel=c.UP_CHANNEL)
+            case Complain(text=text, loud=loud):
+                log.log(logging.ERROR if loud else logging.INFO, "%s", text)
+
+    async def _greet(self, seen: int) -> None:
+        hello = msgspec.structs.replace(self._manner.hello, seen=seen)
+        try:
+            answer = await self._bus.ask(c.HELLO, hello, timeout=self._manner.ask_seconds, node=self._bus.node)
+        except (AskFailed, msgspec.DecodeError) as e:
+            return await self.post(_failed(0, e))
+        ok = answer.verdict == "ok"
+        await self.post(Greeted(answer, self._clock.now_ms()) if ok else Refused(0, answer))
+
+    async def _beat(self, session: int) -> None:
+        hash = await self._hash()
+        _, n = self.machine.stamp()
+        body = encode(Beat(session=session, n=n, health=self._healths(), hash=hash))
+        try:
+            answer = msgspec.json.decode(await self.ask(c.BEAT, body), type=BeatAnswer)
+        except (AskFailed, msgspec.DecodeError) as e:
+            return await self.post(_failed(session, e))
+        ok = answer.verdict == "ok"
+        await self.post(Beaten(session, answer) if ok else Refused(session, answer))
+
+    async def ask(self, subject: AnySubject, body: bytes, **tokens: str) -> bytes:
+        """Ask CloudHub; a repeat bears the same stamp, so that it is harmless. Raises AskFailed, TooBig."""
+        manner = self._manner
+        for left in reversed(range(manner.ask_tries)):
+            try:
+                return await self._bus.ask_raw(subject, body, timeout=manner.ask_seconds, node=self._bus.node, **tokens)
+            except AskTimeout:
+                if not left:
+                    raise
+                await self._clock.sleep(self._rng.uniform(*BETWEEN_TRIES_SECONDS))
+        raise AssertionError("ask_tries is at least 1")
+
+    async def _hash(self) -> str | None:
+        """The reported set's hash, where it is worth comparing; None also while DeviceTwin does not answer."""
+        try:
+            summary = await self._bus.ask(c.TWIN_SUMMARY, Nothing(), timeout=SUMMARY_SECONDS)
+        except (AskFailed, msgspec.DecodeError):
+            return None
+        now = self._clock.monotonic()
+        return summary.hash if self.machine.compares(summary.pending, now, self._manner.compare_seconds) else None
+
+    def _healths(self) -> dict[str, str]:
+        """What is not well in this process, by unit; "ok" where all is."""
+        said: dict[str, str] = {}
+        for check in self._health.checks:
+            wrong = "" if check.ok else f"{check.check}: {check.detail}"[:HEALTH_CHARACTERS]
+            said[check.unit] = "; ".join(filter(None, (said.get(check.unit, ""), wrong)))
+        return {unit: text or "ok" for unit, text in said.items()}
+
+
+def _failed(session: int, e: Exception) -> Event:
+    """An ask that brought no verdict: nobody there, or nobody who answers so that it can be understood."""
+    log.debug("%s", e)
+    return Gone(session) if isinstance(e, NoResponders) else Silent(session)

@@ -1,0 +1,51 @@
+"""Builds EdgeHub: the only place that does."""
+
+import random
+from collections.abc import Callable
+from importlib.metadata import version
+
+from canopy.bus.environment import Environment
+from canopy.contracts.wire import Hello
+from canopy.edgehub.core import Machine
+from canopy.edgehub.handlers import Carrier
+from canopy.edgehub.lanes import Lanes
+from canopy.edgehub.session import Manner, SessionKeeper
+from canopy.edgehub.settings import Settings
+from canopy.runtime.clock import Clock, SystemClock
+from canopy.runtime.settings import load
+
+
+class EdgeHub:
+    """The unit. `run` may be called again after a crash; it begins with a new session."""
+
+    name = "edgehub"
+
+    def __init__(self, env: Environment, settings: Settings, clock: Clock, rng: random.Random) -> None:
+        self._env, self._settings, self._clock, self._rng = env, settings, clock, rng
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Until cancelled."""
+        env, settings = self._env, self._settings
+        bus = env.bus(self.name, env.shared.node_name)
+        machine = Machine(self._rng)
+        keeper = SessionKeeper(bus, machine, self._clock, _manner(settings), env.health, self._rng)
+        env.metrics.gauge("canopy_edgehub_up", "1 while the cloud answers.", lambda: float(machine.up))
+        env.metrics.gauge("canopy_edgehub_session", "The session; 0: none.", lambda: float(machine.link.session))
+        carrier = Carrier(bus, keeper, Lanes(settings.reports_at_once), env.metrics)
+        try:
+            await bus.open()
+            await carrier.open()
+            started()
+            await keeper.run()
+        finally:
+            await bus.close()
+
+
+def _manner(settings: Settings) -> Manner:
+    hello = Hello(version=version("canopy"), labels=settings.labels, capacity=settings.capacity)
+    return Manner(hello, settings.ask_seconds, settings.ask_tries, settings.compare_seconds)
+
+
+def build(env: Environment) -> EdgeHub:
+    """Read the settings and make the unit; nothing is opened before `run`."""
+    return EdgeHub(env, load(Settings), SystemClock(), random.Random())  # noqa: S311 - spreads retries
