@@ -38,14 +38,9 @@ class Worker(Generic[K]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
 
-    def mark(self, key: K) -> None:
-        """`key` is dirty."""
-        self.queue.mark(key, self._clock.monotonic())
-        self._wake.set()
-
-    def hurry(self) -> None:
-        """Look at once at what waits to be looked at again."""
-        self.queue.hurry(self._clock.monotonic())
+    def mark(self, key: K, hurry: bool = False) -> None:
+        """`key` is dirty (see Queue.mark)."""
+        self.queue.mark(key, self._clock.monotonic(), hurry)
         self._wake.set()
 
     async def run(self) -> None:

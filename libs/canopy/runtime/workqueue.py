@@ -58,17 +58,16 @@ class Queue(Generic[K]):
         """How many keys are dirty or in hand."""
         return len(self._dirty) + len(self._in_hand)
 
-    def mark(self, key: K, now: float) -> None:
-        """`key` is dirty; it goes at once, unless it was written within the interval."""
+    def mark(self, key: K, now: float, hurry: bool = False) -> None:
+        """`key` is dirty; it goes at once, unless it was written within the interval.
+
+        `hurry`: something happened that it may have waited for, so it need not wait to be looked at again.
+        """
         if key in self._in_hand:
             self._again.setdefault(key, now)
         elif key not in self._dirty:
             self._put(key, now, now)
-
-    def hurry(self, now: float) -> None:
-        """What waits to be looked at again may go now: something happened that may have been missing."""
-        for key in [k for k in self._retries if k in self._dirty]:
-            del self._retries[key]
+        elif hurry and key in self._retries:
             self._put(key, self._dirty[key][0], now)
 
     def take(self, now: float) -> K | None:

@@ -4,7 +4,7 @@ A node should have the Devices whose `spec.nodeName` it is, and each DeviceModel
 costs what it touches: no set is built anew, and the hash of each is kept. Every replica holds one Placement.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from canopy.contracts.wire import Entry, Key, Name, Put
 from canopy.devicecontroller.objects import DEVICE, MODEL, Seen
@@ -38,6 +38,15 @@ class Placement:
     def nodes(self) -> Iterable[str]:
         """The nodes that should have anything."""
         return self._sets.keys()
+
+    @property
+    def size(self) -> int:
+        """How many nodes those are."""
+        return len(self._sets)
+
+    def devices_of(self, model: Name) -> Iterator[Seen]:
+        """The Devices that name a DeviceModel. Looks at all of them: models come and go rarely."""
+        return (d for d in list(self.devices.values()) if (d.namespace, d.model) == model)
 
     def put(self, seen: Seen) -> set[Touched]:
         """Take an object that is new or changed."""

@@ -84,7 +84,9 @@ def test_hurry_brings_back_what_was_to_be_looked_at_again():
     q.take(0.0)
     q.done("d", 0.0, wrote=False, again=True)
     assert q.take(0.0) is None
-    q.hurry(0.0)
+    q.mark("d", 0.0)
+    assert q.take(0.0) is None
+    q.mark("d", 0.0, hurry=True)
     assert q.take(0.0) == "d" and q.take(0.0) is None
     q.done("d", 0.0, wrote=False)
     assert q.wait_seconds(100.0) is None
@@ -92,10 +94,9 @@ def test_hurry_brings_back_what_was_to_be_looked_at_again():
 
 ACTIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("mark"), st.integers(0, 3)),
+        st.tuples(st.just("mark"), st.integers(0, 3), st.booleans()),
         st.tuples(st.just("pass"), st.floats(0, 0.7)),
         st.tuples(st.just("work"), st.booleans(), st.booleans()),
-        st.tuples(st.just("hurry")),
     ),
     max_size=60,
 )
@@ -109,13 +110,11 @@ def test_no_mark_is_lost_and_no_interval_or_budget_is_broken(actions):
     q, now, written, unworked = queue(per_second=2.0), 0.0, [], set()
     for action in actions:
         match action:
-            case ("mark", key):
-                q.mark(key, now)
+            case ("mark", key, hurry):
+                q.mark(key, now, hurry)
                 unworked.add(key)
             case ("pass", seconds):
                 now += seconds
-            case ("hurry",):
-                q.hurry(now)
             case ("work", wrote, again):
                 key = q.take(now)
                 if key is None:

@@ -1,0 +1,238 @@
+"""The shell: answers pages from what this replica has seen, pushes, and writes DeviceStatus and conditions.
+
+`Pages` runs in every replica; `Pusher`, `StatusWriter` and `ConditionWriter` only while it leads (`lead.py`).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+import msgspec
+
+from canopy.bus import AskFailed, Bus, Place, Retry
+from canopy.bus.bus import TooBig
+from canopy.bus.jsapi import StreamError
+from canopy.bus.streams import LastValues, Value
+from canopy.contracts import catalogue
+from canopy.contracts.subject import BadToken
+from canopy.contracts.wire import PageAnswer, Push, SetAsk, TwinRecord
+from canopy.devicecontroller import conditions, core
+from canopy.devicecontroller.core import DeviceKey, LookAgain, Nothing, Purge, Record, Step, Write
+from canopy.devicecontroller.objects import Seen, read_status
+from canopy.devicecontroller.placement import Touched
+from canopy.devicecontroller.pushes import Pending, pushes
+from canopy.devicecontroller.replica import Replica
+from canopy.kube.api import Kube
+from canopy.kube.errors import Conflict, KubeError, NotFound
+from canopy.kube.resource import DEVICE_STATUSES, DEVICES, EVENTS
+from canopy.runtime.clock import Clock
+from canopy.runtime.health import Metrics
+from canopy.runtime.worker import Worked
+from canopy.sync.down import Wanted
+
+log = logging.getLogger("canopy.devicecontroller")
+CHANNEL = "devices"
+NOT_YET_SECONDS = 1.0
+_TWIN = msgspec.json.Decoder(TwinRecord)
+
+
+class Counters:
+    """What this unit counts."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        prefix = "canopy_devicecontroller_"
+        self.pages = metrics.counter(f"{prefix}pages_total", "Pages answered.")
+        self.pushes = metrics.counter(f"{prefix}pushes_total", "Pushes said.")
+        self.writes = metrics.counter(f"{prefix}writes_total", "Writes to Kubernetes, by what was written.")
+        self.conflicts = metrics.counter(f"{prefix}conflicts_total", "Writes that Kubernetes refused as outdated.")
+        self.failures = metrics.counter(f"{prefix}failures_total", "Writes and reads that failed otherwise.")
+        self.purges = metrics.counter(f"{prefix}purges_total", "Records of TWINS that were of no device.")
+        self.budget_waits = metrics.counter(f"{prefix}budget_waits_total", "Times that only the budget held a write.")
+        self.lag = metrics.gauge(f"{prefix}lag_seconds", "For how long the device written last had been dirty.")
+
+
+class Pages:
+    """Answers what CloudHub asks for a node."""
+
+    def __init__(self, replica: Replica, counters: Counters) -> None:
+        self._replica, self._counters = replica, counters
+
+    async def answer(self, ask: SetAsk, place: Place[SetAsk]) -> PageAnswer:
+        """Raises Retry until this replica has seen everything once."""
+        replica, as_of = self._replica, self._replica.as_of
+        if as_of is None:
+            raise Retry("this replica has not yet read everything from Kubernetes", NOT_YET_SECONDS)
+        self._counters.pages.add()
+        wanted = Wanted.over(replica.placement.set_of(ask.node), replica.placement.load)
+        return wanted.answer(ask.ask, as_of, replica.cluster)
+
+
+class Pusher:
+    """Says each node's changes, gathered for `delay_seconds`."""
+
+    def __init__(self, bus: Bus, replica: Replica, clock: Clock, delay_seconds: float, counters: Counters) -> None:
+        self._bus, self._replica, self._clock = bus, replica, clock
+        self._delay, self._counters = delay_seconds, counters
+        self._pending, self._wake = Pending(), asyncio.Event()
+
+    def add(self, touched: Iterable[Touched]) -> None:
+        self._pending.add(touched)
+        if self._pending:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """A new leader begins with a word to each node that should have anything: what changed while nobody led would
+        else wait for the node's own timer."""
+        for node in list(self._replica.placement.nodes()):
+            await self._push(node, pushes_of(self._replica, node, ()))
+        while True:
+            await self._wake.wait()
+            await self._clock.sleep(self._delay)
+            self._wake.clear()
+            while self._pending:
+                node, keys = self._pending.take()
+                await self._push(node, pushes_of(self._replica, node, keys))
+
+    async def _push(self, node: str, messages: list[Push]) -> None:
+        for message in messages:
+            try:
+                await self._bus.say(catalogue.SET_PUSH, message, channel=CHANNEL, node=node)
+                self._counters.pushes.add()
+            except (BadToken, TooBig) as error:
+                log.warning("no push to %s: %s", node, error)
+        await asyncio.sleep(0)
+
+
+def pushes_of(replica: Replica, node: str, keys: Iterable[tuple[str, str, str]]) -> list[Push]:
+    """What brings `node` up to date; nothing while this replica has not seen everything."""
+    as_of = replica.as_of
+    return [] if as_of is None else pushes(replica.placement, node, keys, as_of, replica.cluster)
+
+
+class StatusWriter:
+    """Looks at one device: reads in the order of RULES 24, decides, carries it out."""
+
+    def __init__(
+        self, replica: Replica, kube: Kube, twins: LastValues, leads: Callable[[], bool], counters: Counters
+    ) -> None:
+        self._replica, self._kube, self._twins = replica, kube, twins
+        self._leads, self._counters = leads, counters
+
+    async def look(self, key: DeviceKey) -> Worked:
+        try:
+            return await self._carry_out(key, await self._judge(key))
+        except Conflict:
+            self._counters.conflicts.add()
+        except (KubeError, AskFailed, StreamError, msgspec.DecodeError) as error:
+            self._counters.failures.add()
+            log.info("status of %s/%s: %s; trying on", key[1], key[2], error)
+        return Worked(again=True)
+
+    async def _judge(self, key: DeviceKey) -> Step:
+        """The DeviceStatus and its resourceVersion first, TWINS second: a write between them makes the patch fail."""
+        name, replica = key[1:], self._replica
+        if not replica.complete:
+            return LookAgain("not everything was read yet")
+        status = replica.statuses.get(name)
+        value = await self._twins.get(address(key))
+        device = replica.placement.devices.get(name)
+        return core.decide(key, device, replica.seen_devices, status, record(value))
+
+    async def _carry_out(self, key: DeviceKey, step: Step) -> Worked:
+        match step:
+            case Nothing():
+                return Worked()
+            case LookAgain(why):
+                log.debug("status of %s/%s: %s", key[1], key[2], why)
+                return Worked(again=True)
+            case Purge(upto):
+                await self._purge(key, upto)
+                return Worked()
+            case Write():
+                return await self._write(step)
+
+    async def _purge(self, key: DeviceKey, upto: int) -> None:
+        if self._leads():
+            await self._twins.purge(address(key), upto)
+            self._counters.purges.add()
+
+    async def _write(self, write: Write) -> Worked:
+        if not self._leads():
+            return Worked()
+        namespace, name = write.name
+        version = write.resource_version or await self._create(write)
+        if write.adopt:
+            adopted = await self._kube.patch(DEVICE_STATUSES, namespace, name, core.adoption(write))
+            version = read_status(adopted).resource_version
+        body = core.status_patch(write, version)
+        await self._kube.patch(DEVICE_STATUSES, namespace, name, body, subresource="status")
+        self._counters.writes.add(what="status")
+        return Worked(wrote=True)
+
+    async def _create(self, write: Write) -> str:
+        created = await self._kube.create(DEVICE_STATUSES, write.name[0], core.new_status(write))
+        return read_status(created).resource_version
+
+
+def address(key: DeviceKey) -> str:
+    """The subject of TWINS of a device."""
+    return catalogue.TWINS.at(node=key[0], namespace=key[1], name=key[2])
+
+
+def key_of(subject: str) -> DeviceKey | None:
+    """The device of a subject of TWINS."""
+    tokens = catalogue.TWINS.tokens(subject)
+    return (tokens["node"], tokens["namespace"], tokens["name"]) if tokens else None
+
+
+def record(value: Value | None) -> Record | None:
+    return Record(value.seq, _TWIN.decode(value.data)) if value else None
+
+
+class ConditionWriter:
+    """Says in a Device's status whether it can get to its node, and in an Event when it cannot."""
+
+    def __init__(
+        self, replica: Replica, kube: Kube, clock: Clock, leads: Callable[[], bool], instance: str, counters: Counters
+    ) -> None:
+        self._replica, self._kube, self._clock = replica, kube, clock
+        self._leads, self._instance, self._counters = leads, instance, counters
+
+    async def look(self, name: tuple[str, str]) -> Worked:
+        replica = self._replica
+        device = replica.placement.devices.get(name)
+        if not replica.complete or device is None or not self._leads():
+            return Worked(again=not replica.complete)
+        verdict = conditions.judge(device, replica.model_of(device), device.node in replica.nodes)
+        wanted = conditions.conditions_of(device, verdict, self._now())
+        if wanted is None:
+            return Worked()
+        return await self._write(device, verdict, conditions.patch(device, wanted))
+
+    async def _write(self, device: Seen, verdict: conditions.Verdict, patch: bytes) -> Worked:
+        try:
+            await self._kube.patch(DEVICES, device.namespace, device.name, patch, subresource="status")
+            self._counters.writes.add(what="condition")
+            if conditions.turned(device, verdict):
+                await self.warn(device, verdict)
+        except (Conflict, NotFound):
+            self._counters.conflicts.add()
+            return Worked(again=True)
+        except KubeError as error:
+            self._counters.failures.add()
+            log.info("condition of %s/%s: %s; trying on", device.namespace, device.name, error)
+            return Worked(again=True)
+        return Worked(wrote=True)
+
+    async def warn(self, seen: Seen, verdict: conditions.Verdict) -> None:
+        """Say it in an Event; a lost one is not worth a second try."""
+        body = conditions.event(seen, verdict.reason, verdict.message, self._now(), self._instance)
+        try:
+            await self._kube.create(EVENTS, seen.namespace, body)
+            self._counters.writes.add(what="event")
+        except KubeError as error:
+            log.info("event on %s/%s: %s", seen.namespace, seen.name, error)
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock.now_ms() // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

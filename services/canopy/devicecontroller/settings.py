@@ -1,0 +1,34 @@
+"""Settings of DeviceController, CANOPY_DEVICECONTROLLER_...; read in `unit.py`."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from canopy.runtime.settings import UnitSettings
+
+
+class Settings(UnitSettings):
+    """How often it writes to Kubernetes, and how its replicas find their leader."""
+
+    unit: ClassVar[str] = "devicecontroller"
+
+    kubeconfig: str = Field("", description="File that names the cluster; empty: the pod's own credentials.")
+    lease_namespace: str = Field("kube-system", description="Namespace of the Lease by which replicas find a leader.")
+    lease_seconds: float = Field(
+        15.0, ge=1, le=300, description="Seconds until another replica may lead in place of one that fell silent."
+    )
+    device_interval_seconds: float = Field(
+        1.0, ge=0.1, le=3600, description="Least seconds between two writes of one device."
+    )
+    writes_per_second: float = Field(
+        50.0, ge=0.1, le=10_000, description="Most devices written per second, in the whole cluster."
+    )
+    looks_at_once: int = Field(16, ge=1, le=256, description="Devices that are looked at together.")
+    gather_ms: float = Field(
+        10.0, ge=0, le=1000, description="Milliseconds that changes for a node are gathered before they are pushed."
+    )
+    pages_at_once: int = Field(32, ge=1, le=1000, description="Pages that are answered together.")
+    cluster_max_bytes: int = Field(
+        1_000_000, ge=-1, description="Most bytes of the stream CLUSTER; -1: the account's limit."
+    )
+    replicas: int = Field(1, ge=1, le=5, description="Copies of the stream CLUSTER in a clustered hub.")

@@ -1,0 +1,121 @@
+"""Builds DeviceController: the only place that knows all of its parts."""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from canopy.bus import Bus
+from canopy.bus.environment import Environment
+from canopy.bus.streams import Follow, LastValues, Value
+from canopy.contracts import catalogue
+from canopy.contracts.wire import AsOf
+from canopy.devicecontroller.adapters.kube import informers
+from canopy.devicecontroller.handlers import CHANNEL, ConditionWriter, Counters, Pages, StatusWriter
+from canopy.devicecontroller.lead import Lead
+from canopy.devicecontroller.replica import FIRST_EPOCH, Replica
+from canopy.devicecontroller.settings import Settings
+from canopy.kube.api import Kube
+from canopy.kube.leader import LeaderSettings
+from canopy.kube.leading import Leading
+from canopy.kube.patient import cluster, cluster_uid
+from canopy.runtime.clock import Clock, SystemClock
+from canopy.runtime.settings import load
+
+NAME = "devicecontroller"
+LEASE = "canopy-devicecontroller"
+
+
+class DeviceController:
+    """A runtime Unit; `run` may be called again after a crash."""
+
+    name = NAME
+
+    def __init__(self, env: Environment, settings: Settings, clock: Clock) -> None:
+        self._env, self._settings, self._clock = env, settings, clock
+        self._identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._counters = Counters(env.metrics)
+
+    async def run(self, started: Callable[[], None]) -> None:
+        async with AsyncExitStack() as stack:
+            kube = await cluster(self._settings.kubeconfig)
+            stack.push_async_callback(kube.close)
+            bus = self._env.bus(NAME)
+            stack.push_async_callback(bus.close)
+            await self._work(bus, kube, started)
+
+    async def _work(self, bus: Bus, kube: Kube, started: Callable[[], None]) -> None:
+        replica, marks = Replica(), LastValues(bus, "CLUSTER")
+        self._gauges(replica)
+        await marks.ensure(self._settings.cluster_max_bytes, self._settings.replicas)
+        replica.cluster = await cluster_uid(kube)
+        leading = self._leading(bus, kube, replica)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_epoch(marks, replica).run())
+            for informer in informers(kube, replica):
+                tasks.create_task(informer.run())
+            await _until_ready(replica, self._clock)
+            tasks.create_task(leading.run())
+            pages = Pages(replica, self._counters)
+            await bus.serve(catalogue.SET_PAGE, pages.answer, concurrency=self._settings.pages_at_once, channel=CHANNEL)
+            started()
+
+    def _leading(self, bus: Bus, kube: Kube, replica: Replica) -> Leading:
+        settings, twins = self._settings, LastValues(bus, "TWINS")
+
+        async def duty() -> None:
+            lead = Lead(
+                bus,
+                twins,
+                replica,
+                StatusWriter(replica, kube, twins, leading.leads, self._counters),
+                ConditionWriter(replica, kube, self._clock, leading.leads, self._identity, self._counters),
+                settings,
+                self._clock,
+                self._counters,
+            )
+            self._env.metrics.gauge("canopy_devicecontroller_backlog", "Devices to look at.", lambda: lead.backlog)
+            await lead.run()
+
+        seconds = settings.lease_seconds
+        times = LeaderSettings(seconds, seconds * 2 / 3, seconds * 2 / 15)
+        leading = Leading(kube, settings.lease_namespace, LEASE, self._identity, duty, times)
+        return leading
+
+    def _gauges(self, replica: Replica) -> None:
+        sizes = self._env.metrics.gauge
+        sizes("canopy_devicecontroller_devices", "Devices known.", lambda: len(replica.placement.devices))
+        sizes("canopy_devicecontroller_models", "DeviceModels known.", lambda: len(replica.placement.models))
+        sizes("canopy_devicecontroller_nodes", "Nodes that should have anything.", lambda: replica.placement.size)
+
+
+def _epoch(marks: LastValues, replica: Replica) -> Follow:
+    """Keep the epoch as CLUSTER says it; what says none means the first."""
+    decode = msgspec.json.Decoder(AsOf).decode
+
+    def take(value: Value) -> None:
+        replica.epoch = decode(value.data).epoch
+
+    def caught_up() -> None:
+        replica.epoch = replica.epoch or FIRST_EPOCH
+
+    return Follow(
+        marks, catalogue.CLUSTER.at(channel=CHANNEL), on_reset=_nothing, on_value=take, on_caught_up=caught_up
+    )
+
+
+def _nothing() -> None:
+    """An epoch that was read stays while the stream is read anew: it never falls."""
+
+
+async def _until_ready(replica: Replica, clock: Clock) -> None:
+    while not replica.complete:
+        await clock.sleep(0.02)
+
+
+def build(env: Environment) -> DeviceController:
+    """Settings are read here; a fault in them raises SettingsError."""
+    return DeviceController(env, load(Settings), SystemClock())
