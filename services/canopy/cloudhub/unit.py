@@ -1,6 +1,7 @@
 """The composition root of CloudHub: the only place that builds."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -45,6 +46,7 @@ from canopy.store.cache import Cache, open_cache
 log = logging.getLogger("canopy.cloudhub")
 NAME = "cloudhub"
 SAY_AGAIN_SECONDS = 30.0
+STREAMS_SECONDS = 30.0
 NONCE_BYTES = 16
 
 
@@ -79,11 +81,11 @@ class CloudHub:
             cache = open_cache(self._settings.cache_url, self._clock.monotonic)
             stack.push_async_callback(cache.close)
             parts = _Parts(self._env, self._settings, self._clock, self._rng, self._say, cache)
+            stack.push_async_callback(parts.bus.close)
             await self._ensure(parts)
             group = await stack.enter_async_context(
-                _running(parts.following.run(), parts.live.run(), self._find_cluster(kube))
+                _running(parts.following.run(), parts.live.run(), self._keep_streams(parts), self._find_cluster(kube))
             )
-            stack.push_async_callback(parts.bus.close)
             await _first(group, parts.following.ready.wait())
             await parts.handlers(lambda: self._cluster).open()
             server = await stack.enter_async_context(HttpServer(parts.app(kube), self._settings.api_listen))
@@ -107,6 +109,24 @@ class CloudHub:
                 continue
             stack.push_async_callback(kube.close)
             return kube
+
+    async def _keep_streams(self, parts: "_Parts") -> None:
+        """A hub that comes back may have lost its volume: make sure of the streams after each reconnect, and slowly."""
+        back = asyncio.Event()
+
+        async def reconnected() -> None:
+            back.set()
+
+        self._env.connection.on_reconnect(reconnected)
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(STREAMS_SECONDS):
+                        await back.wait()
+                back.clear()
+                await self._ensure(parts)
+        finally:
+            self._env.connection.forget(reconnected)
 
     async def _ensure(self, parts: "_Parts") -> None:
         """Both streams, once the hub can make them."""
