@@ -1,0 +1,74 @@
+"""Builds the Mapper: one driver, all devices of its protocol on this node."""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from canopy.bus import Bus
+from canopy.bus.environment import Environment
+from canopy.bus.reader import SetReader
+from canopy.contracts import catalogue as c
+from canopy.mapper import load as drivers
+from canopy.mapper.core import Pace
+from canopy.mapper.handlers import Handlers, OverTheBus
+from canopy.mapper.runner import Runner
+from canopy.mapper.sdk import Driver
+from canopy.mapper.settings import Settings
+from canopy.runtime.clock import SystemClock
+from canopy.runtime.settings import SettingsError, load
+
+NAME = "mapper"
+CHANNEL = "devices"
+
+
+def build(environment: Environment) -> "Mapper":
+    """Make the unit; settings and the driver are read here. Raises SettingsError."""
+    settings = load(Settings)
+    return Mapper(environment, settings, driver_of(settings.driver))
+
+
+def driver_of(name: str) -> Driver:
+    """The driver of a protocol or of a file. Raises SettingsError that says what would be right."""
+    try:
+        return drivers.from_file(Path(name)) if name.endswith(".py") else drivers.by_protocol(name)
+    except drivers.NoDriver as e:
+        raise SettingsError(f"driver (CANOPY_MAPPER_DRIVER): {e}") from e
+
+
+class Mapper:
+    """The unit. `run` may be called again after it ended: each run is a new session of the mapper."""
+
+    name = NAME
+
+    def __init__(self, environment: Environment, settings: Settings, driver: Driver) -> None:
+        self._environment, self._settings, self._driver = environment, settings, driver
+        self._runner: Runner | None = None
+        environment.metrics.gauge("canopy_mapper_devices", "Devices of this mapper's driver.", read=self._count)
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Serve devices until cancelled."""
+        bus, rng = self._environment.bus(NAME), random.Random()  # noqa: S311
+        session = f"{time.time_ns() // 1_000_000:014d}-{uuid.uuid4().hex[:6]}"
+        pace = Pace(refresh_seconds=self._settings.refresh_seconds)
+        self._runner = Runner(self._driver, OverTheBus(bus), SystemClock(), rng, session, pace)
+        try:
+            await self._work(bus, self._runner, rng, started)
+        finally:
+            self._runner = None
+            await bus.close()
+
+    async def _work(self, bus: Bus, runner: Runner, rng: random.Random, started: Callable[[], None]) -> None:
+        handlers = Handlers(runner)
+        reader = SetReader(bus, CHANNEL, handlers.take, seconds=self._settings.read_seconds, rng=rng)
+        await bus.hear(c.META_CHANGED, reader.changed, channel=CHANNEL)
+        await bus.hear(c.TWIN_DELTA, handlers.delta)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(runner.run())
+            tasks.create_task(reader.run())
+            started()
+
+    def _count(self) -> float:
+        return float(len(self._runner.states())) if self._runner else 0.0
