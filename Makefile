@@ -47,7 +47,7 @@ format: $(VENV)/.ready ## let ruff mend what it can
 
 lock: $(UV) ## pin anew: requirements/*.txt, with hashes and without index addresses
 	@$(UV) lock --quiet --upgrade
-	@bash requirements/export.sh $(UV)
+	@bash requirements/export.sh $(abspath $(UV))
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,7 +13,7 @@ class Settings(UnitSettings):
     unit: ClassVar[str] = "mapper"
 
     driver: str = Field(
-        "modbus", description="Protocol of an installed driver, or the path of a one-file driver (.py)."
+        "modbus", description="Protocol of an installed driver, or the path of a one-file driver."
     )
     read_seconds: float = Field(30.0, gt=0, le=3600, description="Seconds between looks at the set of devices.")
     refresh_seconds: float = Field(
