@@ -1,0 +1,1 @@
+"""The command line `canopy`: runs units, tells the demo, and speaks to the fleet API. Nothing imports it."""

@@ -1,0 +1,59 @@
+"""The entry point `canopy`: registers the commands, and turns a Failure into its text and exit code."""
+
+import sys
+
+import typer
+
+from canopy.cli import demo, device, mapper, node, run, version
+from canopy.cli.failure import EXIT_CODES, FAILED, Failure
+
+HELP = f"""Runs applications and devices at the edge from a Kubernetes cloud, also when the link is gone.
+
+\b
+Examples:
+  canopy demo
+  canopy device list
+  canopy device set default/light switch=true --wait
+
+{EXIT_CODES}
+"""
+
+
+def application() -> typer.Typer:
+    """All commands."""
+    app = _group(HELP)
+    app.command("demo", help=demo.HELP)(demo.demo)
+    app.command("run", help=run.HELP)(run.run)
+    app.command("version", help=version.HELP)(version.version)
+    app.add_typer(device.commands(_group(device.HELP)), name="device")
+    app.add_typer(node.commands(_group(node.HELP)), name="node")
+    app.add_typer(mapper.commands(_group(mapper.HELP)), name="mapper")
+    return app
+
+
+def _group(text: str) -> typer.Typer:
+    settings = {"help_option_names": ["-h", "--help"]}
+    return typer.Typer(
+        help=text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None if not sys.stdout.isatty() else "rich",
+        context_settings=settings,
+    )
+
+
+def main() -> None:
+    """What the script `canopy` calls."""
+    try:
+        application()()
+    except Failure as failure:
+        sys.stderr.write(f"canopy: {failure}\n")
+        sys.exit(failure.code)
+    except BrokenPipeError:
+        sys.stderr.close()  # who read our pipe has gone: there is nobody to tell
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()

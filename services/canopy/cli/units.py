@@ -1,0 +1,61 @@
+"""The one table of units: what `canopy run` may start, and on which plane. A unit is imported only when it is named."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+from canopy.cli.failure import UsageFailure
+
+Plane = Literal["cloud", "edge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One unit: `build` is "module:function" of its composition root."""
+
+    name: str
+    plane: Plane
+    build: str
+    does: str
+
+    def load(self) -> Any:
+        """The function `build(env) -> Unit`."""
+        module, _, function = self.build.partition(":")
+        return getattr(import_module(module), function)
+
+
+def _row(name: str, plane: Plane, does: str) -> Row:
+    return Row(name, plane, f"canopy.{name}.unit:build", does)
+
+
+UNITS = {
+    row.name: row
+    for row in (
+        _row("cloudhub", "cloud", "the cloud end of the link, and the fleet API"),
+        _row("devicecontroller", "cloud", "which Devices a node should have; DeviceStatus"),
+        _row("edgecontroller", "cloud", "Nodes and their leases"),
+        _row("edgehub", "edge", "the edge end of the link"),
+        _row("metamanager", "edge", "the local copy of what should be"),
+        _row("devicetwin", "edge", "the twins, and the MQTT contract"),
+        _row("mapper", "edge", "device protocols, by drivers"),
+    )
+}
+
+
+def chosen(names: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of `names`, in the table's order. Raises UsageFailure for an unknown one, a double one, two planes."""
+    known = ", ".join(UNITS)
+    unknown = [name for name in names if name not in UNITS]
+    if unknown:
+        raise UsageFailure(f"UNIT: there is no unit {', '.join(map(repr, unknown))}; there are {known}")
+    if len(set(names)) < len(names):
+        raise UsageFailure("UNIT: name each unit once; replicas are processes of their own")
+    rows = tuple(row for row in UNITS.values() if row.name in names)
+    if len({row.plane for row in rows}) > 1:
+        raise UsageFailure(f"UNIT: {_by_plane(rows)}: units of two planes share no connection; run two processes")
+    return rows
+
+
+def _by_plane(rows: Sequence[Row]) -> str:
+    return ", ".join(f"{row.name} is of the {row.plane}" for row in rows)
