@@ -6,9 +6,12 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from canopy.kubeserve.server import KubeServe
+from canopy.store.errors import StoreError
 
 
 def main() -> int:
@@ -17,7 +20,7 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(_run(options))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, StoreError) as error:
         sys.stderr.write(f"kubeserve: {error}\n")
         return 1
     return 0
@@ -43,8 +46,8 @@ async def _run(options: argparse.Namespace) -> None:
         await _either(stop.wait(), server.failed())
 
 
-async def _either(*works: object) -> None:
-    tasks = [asyncio.ensure_future(w) for w in works]  # type: ignore[call-overload]
+async def _either(*works: Coroutine[Any, Any, Any]) -> None:
+    tasks = [asyncio.create_task(w) for w in works]
     done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()

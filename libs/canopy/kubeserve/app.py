@@ -20,6 +20,7 @@ from canopy.kubeserve.verbs import Clock, Outcome, Target, Verbs, Write
 from canopy.kubeserve.watch import Lines, Wanted, WatchAnswer
 
 BODY_LIMIT_BYTES = 3 << 19  # 1.5 MiB, as etcd's
+LIST_PIECE_OBJECTS = 100
 _OPEN = ("/healthz", "/livez", "/readyz", "/version")
 _log = logging.getLogger(__name__)
 
@@ -88,11 +89,13 @@ class App:
         return None
 
     async def _review(self, request: Request) -> Response:
-        """Whoever has the token may do everything."""
-        asked = requests.body(request.headers.get("content-type", ""), await _content(request))
-        if request.method != "POST" or not isinstance(asked, dict):
+        """Whoever has the token may do everything, so what is asked need not be read (kubectl asks in protobuf)."""
+        if request.method != "POST":
             raise status.method_not_allowed(request.method, request.url.path)
-        return _json({**asked, "status": {"allowed": True, "reason": "kubeserve has one token, which may do all"}}, 201)
+        await _content(request)
+        said = {"allowed": True, "reason": "kubeserve has one token, which may do all"}
+        head = {"kind": "SelfSubjectAccessReview", "apiVersion": f"{discovery.REVIEW_GROUP}/v1", "metadata": {}}
+        return _json(head | {"spec": {}, "status": said}, 201)
 
     def _verb(self, request: Request, target: Target) -> "Handler":
         one = bool(target.name)
@@ -201,18 +204,35 @@ class App:
             return self._table(target, [found], str(found.revision), form)
         return _bytes(found.body, code)
 
-    def _many(self, target: Target, found: list[Stored], revision: int, form: Form) -> Response:
+    def _many(self, target: Target, found: list[Stored], revision: int, form: Form) -> ASGIApp:
         if form.table:
             return self._table(target, found, str(revision), form)
         kind = target.kind
         head = {"kind": kind.listed_as, "apiVersion": kind.api_version, "metadata": {"resourceVersion": str(revision)}}
-        items = b",".join(o.body for o in found)
-        return _bytes(b'%s,"items":[%s]}' % (msgspec.json.encode(head)[:-1], items))
+        return _Listing(msgspec.json.encode(head)[:-1], found)
 
     def _table(self, target: Target, found: list[Stored], revision: str, form: Form) -> Response:
         bodies = (o.json() for o in found)
         meta = {"resourceVersion": revision}
         return _json(tables.table(target.kind, bodies, form.include, self._clock.now(), meta), 200)
+
+
+class _Listing:
+    """A list in pieces: the objects' own bytes, never a copy of the whole (a list may have many megabytes)."""
+
+    def __init__(self, head: bytes, found: list[Stored]) -> None:
+        self._head, self._found = head, found
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        before = self._head + b',"items":['
+        for at in range(0, len(self._found), LIST_PIECE_OBJECTS):
+            piece = b",".join(o.body for o in self._found[at : at + LIST_PIECE_OBJECTS])
+            await send({"type": "http.response.body", "body": before + piece, "more_body": True})
+            before = b","
+        end = b"]}" if self._found else before + b"]}"
+        await send({"type": "http.response.body", "body": end, "more_body": False})
 
 
 Handler = Callable[[Request, Target, ExitStack], Awaitable[ASGIApp]]

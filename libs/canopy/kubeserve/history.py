@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from canopy.kubeserve.kinds import KindId
-from canopy.kubeserve.status import gone, too_new
+from canopy.kubeserve.status import gone, stopping, too_new
 from canopy.kubeserve.stored import Change
 
 SUBSCRIBER_LIMIT_EVENTS = 10_000
@@ -58,6 +58,7 @@ class History:
         self._limit_events = limit_events
         self._ring: deque[Change] = deque()
         self._subscriptions: dict[KindId, set[Subscription]] = {}
+        self._ended = False
 
     def publish(self, changes: Sequence[Change]) -> None:
         """Committed changes, in order."""
@@ -74,7 +75,9 @@ class History:
 
     @contextmanager
     def subscribe(self, kind: KindId, after: int) -> Iterator[Subscription]:
-        """What happened after that revision and what happens now. Raises Expired or TooLarge."""
+        """What happened after that revision and what happens now. Raises Expired, TooLarge or ServiceUnavailable."""
+        if self._ended:
+            raise stopping()
         subscription = Subscription(self._since(kind, after), self.revision)
         self._subscriptions.setdefault(kind, set()).add(subscription)
         try:
@@ -90,7 +93,8 @@ class History:
         return [c for c in self._ring if c.new.revision > after and c.new.kind == kind]
 
     def end(self) -> None:
-        """Cut everyone off: the server stops, or its state was read anew."""
+        """Cut everyone off, and take nobody on any more: the server stops."""
+        self._ended = True
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
                 subscription.end()

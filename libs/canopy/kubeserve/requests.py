@@ -23,7 +23,7 @@ WATCH_LIMIT_SECONDS = 3_600
 def target(kinds: Kinds, path: str) -> Target:
     """What a path under /api or /apis names. Raises NotFound for what is not served."""
     parts = path.strip("/").split("/")
-    if len(parts) < (2 if parts[0] == "api" else 3):
+    if "" in parts or parts[0] not in ("api", "apis") or len(parts) < (2 if parts[0] == "api" else 3):
         raise no_such_path(path)
     group, version, rest = ("", parts[1], parts[2:]) if parts[0] == "api" else (parts[1], parts[2], parts[3:])
     namespace = ""
@@ -32,7 +32,7 @@ def target(kinds: Kinds, path: str) -> Target:
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
     kind = kinds.find(group, rest[0])
-    if kind is None or kind.version != version or len(rest) > 3 or "" in rest:
+    if kind is None or kind.version != version or len(rest) > 3:
         raise no_such_path(path)
     name, subresource = (*rest[1:], "", "")[:2]
     _fits(kind, path, namespace, name, subresource)

@@ -91,6 +91,10 @@ def too_new(asked: int, current: int) -> ApiError:
     return ApiError(504, "Timeout", message, details | {"retryAfterSeconds": 1})
 
 
+def stopping() -> ApiError:
+    return ApiError(503, "ServiceUnavailable", "kubeserve is stopping: try again", {"retryAfterSeconds": 1})
+
+
 def method_not_allowed(method: str, path: str) -> ApiError:
     message = f"the server does not allow this method on the requested resource: {method} {path}"
     return ApiError(405, "MethodNotAllowed", message)
