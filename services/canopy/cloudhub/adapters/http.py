@@ -44,7 +44,7 @@ def build(
     """The app. `ready` is what `/healthz` says."""
     app = FastAPI(
         title="Canopy fleet API", version="1", docs_url=None, redoc_url=None, openapi_url="/openapi.json",
-        description="Nodes, devices, their live twins, and what devices should be.",
+        description="Nodes, devices, their live twins, and what devices should be.", strict_content_type=False,
     )  # fmt: skip
     problem.install(app)
     _pages(app, ready)
@@ -131,7 +131,7 @@ def _watch(app: FastAPI, fleet: Fleet, access: Access, watchers: Watchers, clock
         description=description, response_class=StreamingResponse,
     )  # fmt: skip
     async def watch(namespace: Namespace = "", name: str = "", node: Node = "", kube: Any = caller) -> Response:
-        scope = Scope(fleet, kube, Where(namespace, name, node))
+        scope = Scope(fleet, kube, Where(namespace, name, node), clock)
         await scope.look()
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(events(scope, watchers, clock), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(events(scope, watchers), media_type="text/event-stream", headers=headers)

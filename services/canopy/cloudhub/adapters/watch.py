@@ -34,17 +34,24 @@ _ENDS = {
 class Scope:
     """What one caller may see: the Devices that Kubernetes shows him, looked up again every minute."""
 
-    def __init__(self, fleet: Fleet, kube: Kube, where: Where) -> None:
-        self._fleet, self._kube, self.where = fleet, kube, where
+    def __init__(self, fleet: Fleet, kube: Kube, where: Where, clock: Clock) -> None:
+        self._fleet, self._kube, self.where, self._clock = fleet, kube, where, clock
+        self._looked = clock.monotonic()
         self._placed: dict[Name, tuple[str, str]] = {}
         self._unknown: set[Name] = set()
 
     async def look(self) -> list[Device]:
         """Look up the Devices. Raises KubeError, BadToken."""
+        self._looked = self._clock.monotonic()
         devices = await self._fleet.listed(self._kube, self.where)
         self._placed = {key_of(d): (d.spec.node_name, d.metadata.uid) for d in devices}
         self._unknown.clear()
         return devices
+
+    async def still_may(self) -> None:
+        """Look again if a minute has passed. Raises KubeError if he may not any more."""
+        if self._clock.monotonic() - self._looked >= CHECK_SECONDS:
+            await self.look()
 
     async def state(self) -> list[TwinRecord]:
         """Look up the Devices, and give their live twins. Raises KubeError, AskFailed, StreamError."""
@@ -67,36 +74,34 @@ class Scope:
         self._placed[key] = (device.spec.node_name, device.metadata.uid)
 
 
-async def events(scope: Scope, watchers: Watchers, clock: Clock) -> AsyncIterator[bytes]:
+async def events(scope: Scope, watchers: Watchers) -> AsyncIterator[bytes]:
     """The body of the answer. The watch is open before the state is read, so that nothing falls in between."""
     try:
         with watchers.watch(scope.where.covers) as watch:
             for piece in _synced(await scope.state()):
                 yield piece
-            async for piece in _changes(scope, watch, clock):
+            async for piece in _changes(scope, watch):
                 yield piece
     except (TooManyWatchers, KubeError, AskFailed, StreamError, TimeoutError) as e:
         problem = Problem(503, str(e)) if isinstance(e, TooManyWatchers) else problem_of(e)
         yield event("error", problem.body())
 
 
-async def _changes(scope: Scope, watch: Watch, clock: Clock) -> AsyncIterator[bytes]:
-    checked = clock.monotonic()
+async def _changes(scope: Scope, watch: Watch) -> AsyncIterator[bytes]:
     while True:
         try:
             async with asyncio.timeout(HEARTBEAT_SECONDS):
                 change = await watch.next()
         except TimeoutError:
+            await scope.still_may()
             yield b": still here\n\n"
-        else:
-            if change.kind in _ENDS:
-                yield event(change.kind, _ENDS[change.kind].body())
-                return
-            async for piece in _told(scope, change.kind, change.data):
-                yield piece
-        if clock.monotonic() - checked >= CHECK_SECONDS:
-            checked = clock.monotonic()
-            await scope.look()
+            continue
+        if change.kind in _ENDS:
+            yield event(change.kind, _ENDS[change.kind].body())
+            return
+        await scope.still_may()
+        async for piece in _told(scope, change.kind, change.data):
+            yield piece
 
 
 async def _told(scope: Scope, kind: str, data: bytes) -> AsyncIterator[bytes]:
