@@ -1,0 +1,95 @@
+"""What the stories do to the system and look for in it: Devices in Kubernetes, their DeviceStatus, the node's twins."""
+
+import time
+from typing import Any
+
+from talk import Talk
+
+from canopy.testing.clients import FleetClient, KubeClient
+from canopy.testing.system import System
+from canopy.testing.wait import until
+
+API = "devices.kubeedge.io/v1beta1"
+NAMESPACES = ("dev", "device", "hw", "event")
+MODEL: dict[str, Any] = {
+    "apiVersion": API,
+    "kind": "DeviceModel",
+    "metadata": {"name": "thing", "namespace": "default"},
+    "spec": {
+        "protocol": "mqtt",
+        "properties": [
+            {"name": "level", "type": "INT", "accessMode": "ReadWrite", "minimum": "0", "maximum": "100"},
+            {"name": "serial", "type": "STRING", "accessMode": "ReadOnly"},
+            {"name": "mode", "type": "STRING", "accessMode": "ReadWrite"},
+        ],
+    },
+}
+
+
+class Stories:
+    """`system` with clients that stay open."""
+
+    def __init__(self, system: System, kube: KubeClient, api: FleetClient) -> None:
+        self.system, self.kube, self.api = system, kube, api
+
+    async def prepare(self) -> None:
+        """Namespaces and one DeviceModel in each."""
+        for name in NAMESPACES:
+            await self.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        for name in ("default", *NAMESPACES):
+            await self.kube.apply({**MODEL, "metadata": {"name": "thing", "namespace": name}})
+
+    async def create(
+        self, name: str, namespace: str = "default", on: str = "edge-1", desired: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """A Device that speaks MQTT itself; returned as Kubernetes holds it."""
+        properties = [{"name": k, "desired": {"value": v}} for k, v in (desired or {}).items()]
+        body = {
+            "apiVersion": API,
+            "kind": "Device",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "deviceModelRef": {"name": "thing"},
+                "nodeName": on,
+                "protocol": {"protocolName": "mqtt"},
+                "properties": properties,
+            },
+        }
+        return (await self.kube.apply(body))[0]
+
+    async def known_at_the_edge(self, talk: Talk, seconds: float = 20.0) -> None:
+        """Wait until DeviceTwin answers for this device."""
+        await self._until_get(talk, lambda answer: "code" not in answer, seconds)
+
+    async def unknown_at_the_edge(self, talk: Talk, seconds: float = 20.0) -> None:
+        """Wait until DeviceTwin says 404 for this device."""
+        await self._until_get(talk, lambda answer: answer.get("code") == 404, seconds)
+
+    async def _until_get(self, talk: Talk, good: Any, seconds: float) -> None:
+        async def asked() -> bool:
+            await talk.say("twin/get", {"event_id": "known"})
+            return bool(good(await talk.next("twin/get/result")))
+
+        await until(asked, seconds)
+
+    async def status(self, name: str, namespace: str = "default") -> dict[str, str]:
+        """The reported values of a DeviceStatus by property; empty if there is none."""
+        found = await self.kube.get("DeviceStatus", name, namespace)
+        twins = ((found or {}).get("status") or {}).get("twins") or []
+        return {t["propertyName"]: t["reported"]["value"] for t in twins if t.get("reported")}
+
+    async def shows(self, name: str, values: dict[str, str], seconds: float, namespace: str = "default") -> float:
+        """Wait until the DeviceStatus shows these values; the seconds it took."""
+        began = time.monotonic()
+
+        async def equal() -> bool:
+            now = await self.status(name, namespace)
+            return all(now.get(k) == v for k, v in values.items())
+
+        try:
+            await until(equal, seconds)
+        except TimeoutError:
+            raise AssertionError(
+                f"{name} does not show {values} after {seconds:g} s: {await self.status(name, namespace)}"
+            ) from None
+        return time.monotonic() - began
