@@ -6,8 +6,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from canopy.kubeserve import jsonpath, schema
-from canopy.kubeserve.status import Cause, Json
+from canopy.kubeserve.status import Json
 
 COMMON_FIELDS = ("metadata.name", "metadata.namespace")
 _INVOLVED = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
@@ -63,7 +62,7 @@ class Kind:
         return self.list_kind or f"{self.kind}List"
 
 
-_AGE = Column("Age", ".metadata.creationTimestamp", "date")
+AGE = Column("Age", ".metadata.creationTimestamp", "date")
 _READY = ".status.conditions[?(@.type=='Ready')].status"
 
 CRD = Kind(
@@ -84,7 +83,7 @@ NAMESPACE = Kind(
     namespaced=False,
     short=("ns",),
     status=True,
-    columns=(Column("Status", ".status.phase"), _AGE),
+    columns=(Column("Status", ".status.phase"), AGE),
 )
 EVENT = Kind(
     "",
@@ -121,7 +120,7 @@ BUILTIN = (
         columns=(
             Column("Status", _READY, "node-status"),
             Column("Roles", ".metadata.labels", "node-roles"),
-            _AGE,
+            AGE,
             Column("Version", ".status.nodeInfo.kubeletVersion"),
             Column("OS-Image", ".status.nodeInfo.osImage", priority=1),
             Column("Architecture", ".status.nodeInfo.architecture", priority=1),
@@ -135,17 +134,17 @@ BUILTIN = (
         "pods",
         short=("po",),
         status=True,
-        columns=(Column("Status", ".status.phase"), Column("Node", ".spec.nodeName"), _AGE),
+        columns=(Column("Status", ".status.phase"), Column("Node", ".spec.nodeName"), AGE),
         fields=(*COMMON_FIELDS, "spec.nodeName", "status.phase"),
     ),
     EVENT,
-    Kind("", "v1", "ConfigMap", "configmaps", short=("cm",), columns=(Column("Data", ".data", "count"), _AGE)),
+    Kind("", "v1", "ConfigMap", "configmaps", short=("cm",), columns=(Column("Data", ".data", "count"), AGE)),
     Kind(
         "",
         "v1",
         "Secret",
         "secrets",
-        columns=(Column("Type", ".type"), Column("Data", ".data", "count"), _AGE),
+        columns=(Column("Type", ".type"), Column("Data", ".data", "count"), AGE),
         fields=(*COMMON_FIELDS, "type"),
     ),
     Kind(
@@ -153,7 +152,7 @@ BUILTIN = (
         "v1",
         "Lease",
         "leases",
-        columns=(Column("Holder", ".spec.holderIdentity"), _AGE),
+        columns=(Column("Holder", ".spec.holderIdentity"), AGE),
     ),
     CRD,
 )
@@ -183,124 +182,3 @@ class Kinds:
             if kind.version not in found.setdefault(kind.group, []):
                 found[kind.group].append(kind.version)
         return found
-
-
-def custom_kind(crd: Json) -> Kind:
-    """The kind that a valid CRD asks for: its storage version."""
-    spec, names = crd["spec"], crd["spec"]["names"]
-    version = next(v for v in spec["versions"] if v.get("storage"))
-    columns = tuple(_column(c) for c in version.get("additionalPrinterColumns", ())) or (_AGE,)
-    return Kind(
-        spec["group"],
-        version["name"],
-        names["kind"],
-        names["plural"],
-        namespaced=spec["scope"] == "Namespaced",
-        short=tuple(names.get("shortNames", ())),
-        status="status" in version.get("subresources", {}),
-        custom=True,
-        schema=version.get("schema", {}).get("openAPIV3Schema", {}),
-        columns=columns,
-        singular=names.get("singular", names["kind"].lower()),
-        list_kind=names.get("listKind", ""),
-    )
-
-
-def _column(column: Json) -> Column:
-    return Column(
-        column["name"],
-        column["jsonPath"],
-        column.get("type", "string"),
-        column.get("description", ""),
-        column.get("priority", 0),
-    )
-
-
-_TEXT: Json = {"type": "string", "minLength": 1}
-_SHAPE: Json = {
-    "type": "object",
-    "required": ["spec"],
-    "properties": {
-        "spec": {
-            "type": "object",
-            "required": ["group", "names", "scope", "versions"],
-            "properties": {
-                "group": _TEXT,
-                "scope": {"type": "string", "enum": ["Namespaced", "Cluster"]},
-                "names": {
-                    "type": "object",
-                    "required": ["kind", "plural"],
-                    "properties": {
-                        "kind": _TEXT,
-                        "plural": _TEXT,
-                        "singular": {"type": "string"},
-                        "listKind": {"type": "string"},
-                        "shortNames": {"type": "array", "items": _TEXT},
-                    },
-                },
-                "versions": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "object",
-                        "required": ["name", "served", "storage", "schema"],
-                        "properties": {
-                            "name": _TEXT,
-                            "served": {"type": "boolean"},
-                            "storage": {"type": "boolean"},
-                            "schema": {
-                                "type": "object",
-                                "required": ["openAPIV3Schema"],
-                                "properties": {"openAPIV3Schema": {"type": "object"}},
-                            },
-                            "subresources": {"type": "object", "properties": {"status": {"type": "object"}}},
-                            "additionalPrinterColumns": {
-                                "type": "array",
-                                "items": {"type": "object", "required": ["name", "type", "jsonPath"]},
-                            },
-                        },
-                    },
-                },
-            },
-        }
-    },
-}
-
-
-def crd_faults(crd: Json) -> Iterator[Cause]:
-    """What is wrong with a CRD, or more than kubeserve can do."""
-    shape = list(schema.faults(_SHAPE, crd))
-    yield from shape
-    if not shape:
-        yield from _meaning_faults(crd)
-
-
-def _meaning_faults(crd: Json) -> Iterator[Cause]:
-    spec = crd["spec"]
-    full = f"{spec['names']['plural']}.{spec['group']}"
-    if crd["metadata"]["name"] != full:
-        yield Cause(
-            "FieldValueInvalid", f'Invalid value: must be spec.names.plural+"."+spec.group: {full}', "metadata.name"
-        )
-    if any(k.id == (spec["group"], spec["names"]["plural"]) for k in BUILTIN):
-        yield Cause("FieldValueForbidden", f"Forbidden: {full} is one of the server's own kinds", "spec.group")
-    if sum(v["storage"] for v in spec["versions"]) != 1:
-        yield Cause(
-            "FieldValueInvalid", "Invalid value: exactly one version must be the storage version", "spec.versions"
-        )
-    for i, version in enumerate(spec["versions"]):
-        if version["storage"]:
-            yield from _version_faults(version, f"spec.versions[{i}]")
-
-
-def _version_faults(version: Json, at: str) -> Iterator[Cause]:
-    if not version["served"]:
-        yield Cause("FieldValueForbidden", "Forbidden: kubeserve serves the storage version", f"{at}.served")
-    if "scale" in version.get("subresources", {}):
-        yield Cause("FieldValueForbidden", "Forbidden: kubeserve has no scale subresource", f"{at}.subresources.scale")
-    for path in schema.unknown_keywords(version["schema"]["openAPIV3Schema"], f"{at}.schema.openAPIV3Schema"):
-        yield Cause("FieldValueForbidden", "Forbidden: kubeserve does not know this keyword", path)
-    for i, column in enumerate(version.get("additionalPrinterColumns", ())):
-        if not jsonpath.known(column["jsonPath"]):
-            where = f"{at}.additionalPrinterColumns[{i}].jsonPath"
-            yield Cause("FieldValueInvalid", f"Invalid value: kubeserve cannot read {column['jsonPath']}", where)

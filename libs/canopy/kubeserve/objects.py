@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from canopy.contracts.devices import OwnerReference
-from canopy.kubeserve import kinds, schema
+from canopy.kubeserve import definitions, kinds, schema
 from canopy.kubeserve.kinds import Kind
 from canopy.kubeserve.status import Cause, Json, bad_request, conflict, invalid
 
@@ -192,7 +192,7 @@ def _checked(kind: Kind, body: Json, warnings: list[str]) -> Json:
     if kind.custom and kind.schema:
         causes += schema.faults(kind.schema, body)
     elif kind.id == kinds.CRD.id:
-        causes += kinds.crd_faults(body)
+        causes += definitions.crd_faults(body)
     if causes:
         raise invalid(kind.group, kind.kind, body["metadata"].get("name", ""), causes)
     return body

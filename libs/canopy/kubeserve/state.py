@@ -6,6 +6,7 @@ Owned by `store.py`, which makes it from the rows and applies each change before
 from collections.abc import Iterable
 
 from canopy.kubeserve import kinds
+from canopy.kubeserve.definitions import custom_kind
 from canopy.kubeserve.kinds import KindId, Kinds
 from canopy.kubeserve.stored import Change, Key, Stored
 
@@ -55,7 +56,7 @@ class State:
 
     def _serve_crds(self) -> None:
         crds = (crd.json() for crd in self.of(kinds.CRD.id))
-        self.kinds.set_custom(kinds.custom_kind(crd) for crd in crds if "deletionTimestamp" not in crd["metadata"])
+        self.kinds.set_custom(custom_kind(crd) for crd in crds if "deletionTimestamp" not in crd["metadata"])
 
     def _put(self, item: Stored) -> None:
         self._objects.setdefault(item.kind, {})[item.key] = item

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from canopy.kubeserve import kinds, objects, patches
+from canopy.kubeserve.definitions import custom_kind
 from canopy.kubeserve.kinds import Kind
 from canopy.kubeserve.selectors import Selector
 from canopy.kubeserve.status import ApiError, Json, already_exists, bad_request, conflict, forbidden, not_found
@@ -200,7 +201,7 @@ class Verbs:
         return self._store.put(kinds.NAMESPACE, old, body | {"status": {"phase": "Terminating"}}), False
 
     def _delete_custom(self, crd: Stored) -> None:
-        kind = kinds.custom_kind(crd.json())
+        kind = custom_kind(crd.json())
         for inner in self._store.state.of(kind.id):
             self._store.remove(inner)
 

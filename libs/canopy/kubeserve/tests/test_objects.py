@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from canopy.contracts.crds import crds
-from canopy.kubeserve import kinds, objects
-from canopy.kubeserve.kinds import Kind, custom_kind
+from canopy.kubeserve import objects
+from canopy.kubeserve.definitions import crd_faults, custom_kind
+from canopy.kubeserve.kinds import Kind
 from canopy.kubeserve.status import ApiError
 
 DEVICE = next(k for k in map(custom_kind, crds()) if k.kind == "Device")
@@ -84,7 +85,7 @@ def test_another_uid_or_revision_is_a_conflict() -> None:
 
 def test_our_crds_pass_our_own_rules_and_know_their_columns() -> None:
     for crd in crds():
-        assert list(kinds.crd_faults(crd)) == []
+        assert list(crd_faults(crd)) == []
         assert custom_kind(crd).columns[-1].name == "Age"
 
 
@@ -99,7 +100,7 @@ def test_our_crds_pass_our_own_rules_and_know_their_columns() -> None:
 )
 def test_a_crd_that_makes_no_sense_is_refused(change: dict[str, Any], field: str) -> None:
     crd = crds()[1]
-    assert field in [c.field for c in kinds.crd_faults(crd | {"spec": crd["spec"] | change})]
+    assert field in [c.field for c in crd_faults(crd | {"spec": crd["spec"] | change})]
 
 
 def test_a_crd_that_wants_more_than_we_can_is_refused() -> None:
@@ -108,4 +109,4 @@ def test_a_crd_that_wants_more_than_we_can_is_refused() -> None:
     version["schema"]["openAPIV3Schema"]["x-kubernetes-validations"] = []
     version["subresources"] = {"scale": {}}
     version["additionalPrinterColumns"][0]["jsonPath"] = ".a[?(@.b>1)]"
-    assert len(list(kinds.crd_faults(crd))) == 3
+    assert len(list(crd_faults(crd))) == 3
