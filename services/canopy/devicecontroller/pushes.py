@@ -35,19 +35,19 @@ class Pending:
         node = next(iter(self._keys))
         return node, self._keys.pop(node)
 
-    def clear(self) -> None:
-        self._keys.clear()
-
 
 def pushes(
     placement: Placement, node: str, keys: Iterable[Key], as_of: AsOf, cluster: str, most_bytes: int = PAGE_BYTES
 ) -> list[Push]:
-    """The pushes that bring `node` from before these changes to its set of now; all bear the hash of the whole."""
+    """The pushes that bring `node` from before these changes to its set of now; all bear the hash of the whole.
+
+    One without content (no keys, or too many) makes a node whose hash differs ask for a page.
+    """
     entries = placement.set_of(node)
     deletes = sorted(k for k in keys if entries.get(k) is None)
     puts = [placement.load(k) for k in sorted(keys) if entries.get(k) is not None]
     cut = list(_cut(deletes, puts, most_bytes))
-    if len(cut) > MOST_PUSHES:
+    if not 0 < len(cut) <= MOST_PUSHES:
         cut = [([], [])]
     return [Push(as_of=as_of, hash=entries.hash, deletes=d, puts=p, cluster=cluster) for d, p in cut]
 

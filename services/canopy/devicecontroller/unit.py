@@ -53,6 +53,9 @@ class DeviceController:
         await marks.ensure(self._settings.cluster_max_bytes, self._settings.replicas)
         replica.cluster = await cluster_uid(kube)
         leading = self._leading(bus, kube, replica)
+        self._env.metrics.gauge(
+            "canopy_devicecontroller_leads", "Whether this replica leads: 1 or 0.", lambda: float(leading.leads())
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_epoch(marks, replica).run())
             for informer in informers(kube, replica):

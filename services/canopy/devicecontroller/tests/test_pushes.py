@@ -51,6 +51,13 @@ def test_too_much_for_pushes_becomes_one_that_makes_the_node_ask_for_a_page():
     assert not message.puts and follower.passing
 
 
+def test_a_push_without_keys_says_the_hash_alone():
+    p = Placement()
+    p.put(device("d"))
+    (message,) = pushes(p, "a", (), AS_OF, "c")
+    assert message.hash == p.set_of("a").hash and not message.puts and not message.deletes
+
+
 def test_nobody_is_pushed_before_who_waits_longer():
     pending = Pending()
     pending.add([("b", ("k", "", "1")), ("a", ("k", "", "1")), ("b", ("k", "", "2"))])
