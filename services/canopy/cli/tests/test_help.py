@@ -1,0 +1,59 @@
+"""Every command explains itself."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+from canopy.cli.main import application
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, sub in getattr(command, "commands", {}).items():
+        yield from commands(sub, (*path, name))
+
+
+ALL = dict(commands(typer.main.get_command(application())))
+
+
+def test_the_walk_finds_the_commands_that_there_should_be() -> None:
+    wanted = {
+        "demo",
+        "run",
+        "version",
+        "device list",
+        "device get",
+        "device set",
+        "device watch",
+        "node list",
+        "mapper run",
+    }
+    assert wanted <= {" ".join(path) for path in ALL}
+
+
+@pytest.mark.parametrize("path", list(ALL), ids=" ".join)
+def test_every_command_has_help_with_an_example_of_its_own(path: tuple[str, ...]) -> None:
+    command = ALL[path]
+    assert "Examples:\n" in (command.help or "")
+    examples = [text.strip() for text in command.help.split("Examples:\n")[1].splitlines()]
+    assert any(text.startswith(" ".join(["canopy", *path])) for text in examples)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in ALL if p and not hasattr(ALL[p], "commands") and p != ("version",)], ids=" ".join
+)
+def test_every_command_that_can_fail_documents_its_exit_codes(path: tuple[str, ...]) -> None:
+    assert "Exit codes:" in ALL[path].help
+
+
+@pytest.mark.parametrize("path", list(ALL), ids=" ".join)
+def test_every_option_and_argument_is_explained(path: tuple[str, ...]) -> None:
+    for parameter in ALL[path].params:
+        assert getattr(parameter, "help", ""), f"{' '.join(path)} {parameter.name}"
+
+
+@pytest.mark.parametrize("path", [p for p in ALL if p and p[0] in ("device", "node") and len(p) > 1], ids=" ".join)
+def test_whatever_asks_the_api_speaks_json_too(path: tuple[str, ...]) -> None:
+    assert "output" in {p.name for p in ALL[path].params}
