@@ -38,7 +38,7 @@ types: $(VENV)/.ready
 architecture: $(VENV)/.ready
 	@$(BIN)/lint-imports
 unit: $(VENV)/.ready
-	@$(BIN)/pytest -q -m "not server" libs services tests/architecture $(ARGS)
+	@$(BIN)/pytest -q -m "not server" -n 2 libs services tests/architecture $(ARGS)
 integration: $(VENV)/.ready ## only the tests that start real servers
 	@$(BIN)/pytest -m server -n 2 --dist loadgroup $(ARGS)
 
