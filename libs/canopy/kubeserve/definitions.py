@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions: the kind that one asks for, and what is wrong with one. Pure; state and objects call it."""
+"""CustomResourceDefinitions: the kind that one asks for, and what is wrong with one. Pure."""
 
 from collections.abc import Iterator
 
