@@ -1,0 +1,54 @@
+"""What only the leader does: look at nodes that were heard, that changed, and whose silence has lasted too long."""
+
+import asyncio
+
+from canopy.edgecontroller.handlers import Counters, NodeWriter, Replica
+from canopy.edgecontroller.settings import Settings
+from canopy.kube.errors import KubeError
+from canopy.kube.patient import patiently
+from canopy.runtime.clock import Clock
+from canopy.runtime.worker import Worked, Worker
+from canopy.runtime.workqueue import Budget, Queue
+
+TICK_SECONDS = 0.25
+
+
+class Lead:
+    """Begun anew with each leadership."""
+
+    def __init__(
+        self, replica: Replica, writer: NodeWriter, settings: Settings, clock: Clock, counters: Counters
+    ) -> None:
+        self._replica, self._writer, self._clock, self._counters = replica, writer, clock, counters
+        budget = Budget(settings.writes_per_second)
+        self._nodes: Worker[str] = Worker(
+            Queue(0.0, budget), writer.look, clock, settings.looks_at_once, self._done, counters.budget_waits.add
+        )
+
+    @property
+    def backlog(self) -> int:
+        """How many nodes wait to be looked at."""
+        return len(self._nodes.queue)
+
+    async def run(self) -> None:
+        """Until cancelled. Last seen is what the Leases say, and what this replica heard itself."""
+        await patiently(self._writer.read_leases, KubeError)
+        self._replica.mark = self._nodes.mark
+        try:
+            for name in {*self._replica.nodes, *self._replica.heard}:
+                self._nodes.mark(name)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._nodes.run())
+                tasks.create_task(self._tick())
+        finally:
+            self._replica.mark = None
+
+    async def _tick(self) -> None:
+        while True:
+            await self._clock.sleep(TICK_SECONDS)
+            for name in self._writer.due():
+                self._nodes.mark(name)
+
+    def _done(self, worked: Worked, seconds: float) -> None:
+        if worked.wrote:
+            self._counters.lag.set(seconds)

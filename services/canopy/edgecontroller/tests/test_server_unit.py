@@ -1,0 +1,204 @@
+"""EdgeController between a real hub and kubeserve, with times of seconds; the test plays CloudHub and the nodes."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import pytest
+
+from canopy.bus import Bus, Connection
+from canopy.bus.environment import Environment
+from canopy.contracts import catalogue
+from canopy.contracts.wire import Presence
+from canopy.edgecontroller.settings import Settings
+from canopy.edgecontroller.unit import EdgeController
+from canopy.kube.client import connect
+from canopy.kube.errors import NotFound
+from canopy.kube.resource import LEASES, NODES
+from canopy.kubeserve.server import KubeServe
+from canopy.runtime.clock import SystemClock
+from canopy.runtime.health import Health
+from canopy.runtime.settings import Shared
+from canopy.runtime.telemetry import Telemetry
+from canopy.testing.servers import hub
+from canopy.testing.wait import until
+
+pytestmark = pytest.mark.server
+SHORT = {"gone_after_seconds": 1.0, "renew_seconds": 0.2, "listen_first_seconds": 0.5, "lease_seconds": 1.0}
+
+
+@dataclass
+class Cloud:
+    hub: object
+    server: KubeServe
+    kube: object
+    bus: Bus
+    replicas: int = 0
+
+    @asynccontextmanager
+    async def replica(self, **settings):
+        """A running EdgeController; the first one leads."""
+        password = self.hub.passwords["edgecontroller"]
+        connection = await Connection.open(
+            self.hub.client_url, name="edgecontroller", user="edgecontroller", password=password
+        )
+        telemetry, health = Telemetry("edgecontroller", enabled=False), Health("edgecontroller")
+        env = Environment(Shared(), connection, telemetry, health)
+        given = Settings(kubeconfig=str(self.server.kubeconfig), **{**SHORT, **settings})
+        started = asyncio.Event()
+        task = asyncio.create_task(EdgeController(env, given, SystemClock()).run(started.set))
+        await asyncio.wait([task, asyncio.create_task(started.wait())], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        if self.replicas == 0:
+            await until(lambda: "canopy_edgecontroller_leads 1" in env.metrics.text())
+        self.replicas += 1
+        try:
+            yield env
+        finally:
+            self.replicas -= 1
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            await connection.close()
+
+    async def beat(self, node="e1", version="0.1"):
+        presence = Presence(node=node, at=1, session=1, version=version)
+        await self.bus.say(catalogue.PRESENCE, presence, node=node)
+
+    @asynccontextmanager
+    async def beating(self, node="e1"):
+        async def beats():
+            while True:
+                await self.beat(node)
+                await asyncio.sleep(0.1)
+
+        task = asyncio.create_task(beats())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def got(self, resource, name="e1"):
+        try:
+            return json.loads(await self.kube.get(resource, "kube-node-lease" if resource is LEASES else "", name))
+        except NotFound:
+            return None
+
+    async def ready(self, name="e1"):
+        """The condition Ready."""
+        conditions = ((await self.got(NODES, name)) or {}).get("status", {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == "Ready"), {})
+
+    def is_ready(self, status):
+        async def ready():
+            return (await self.ready()).get("status") == status
+
+        return lambda: ready()
+
+
+@pytest.fixture
+async def cloud(tmp_path):
+    async with AsyncExitStack() as stack:
+        running = await hub(tmp_path / "hub", ("cloudhub", "edgecontroller"))
+        stack.push_async_callback(running.server.kill)
+        server = await stack.enter_async_context(KubeServe(tmp_path / "kube"))
+        kube = await connect(server.kubeconfig)
+        stack.push_async_callback(kube.close)
+        url, secret = running.client_url, running.passwords["cloudhub"]
+        connection = await Connection.open(url, name="cloudhub", user="cloudhub", password=secret)
+        stack.push_async_callback(connection.close)
+        yield Cloud(running, server, kube, Bus(connection, "cloudhub", Telemetry("cloudhub", enabled=False)))
+
+
+async def test_a_node_that_joins_is_ready_at_once_with_its_taint_and_lease(cloud):
+    async with cloud.replica():
+        began = asyncio.get_running_loop().time()
+        await cloud.beat()
+        await until(cloud.is_ready("True"))
+        assert asyncio.get_running_loop().time() - began < 2
+        node = await cloud.got(NODES)
+        assert node["metadata"]["labels"]["node.canopy.dev/managed"] == "true"
+        assert node["spec"]["taints"] == [{"key": "node.canopy.dev/edge", "effect": "NoSchedule"}]
+        lease = await until(lambda: cloud.got(LEASES))
+        assert lease["metadata"]["ownerReferences"][0]["uid"] == node["metadata"]["uid"]
+
+
+async def test_a_silent_node_is_unknown_and_comes_back(cloud):
+    async with cloud.replica():
+        async with cloud.beating():
+            await until(cloud.is_ready("True"))
+            first = (await until(lambda: cloud.got(LEASES)))["spec"]["renewTime"]
+            await until(lambda: _renewed(cloud, first))
+        await until(cloud.is_ready("Unknown"))
+        gone = await cloud.ready()
+        assert gone["reason"] == "NodeStatusUnknown" and "last heard" in gone["message"]
+        await cloud.beat()
+        await until(cloud.is_ready("True"))
+
+
+async def test_a_node_that_beats_stays_ready_and_its_status_is_not_written_again(cloud):
+    async with cloud.replica(renew_seconds=0.5) as env, cloud.beating():
+        await until(cloud.is_ready("True"))
+        version = (await cloud.got(NODES))["metadata"]["resourceVersion"]
+        writes = env.metrics.counter("canopy_edgecontroller_writes_total", "")
+        before = writes.value(what="Renew")
+        await until(lambda: writes.value(what="Renew") >= before + 3)
+        assert (await cloud.got(NODES))["metadata"]["resourceVersion"] == version
+
+
+async def test_a_new_leader_goes_by_the_leases_and_says_gone_of_whom_it_cannot_hear(cloud):
+    async with cloud.replica():
+        await cloud.beat()
+        await until(lambda: cloud.got(LEASES))
+    async with cloud.replica():
+        await until(cloud.is_ready("Unknown"))
+
+
+async def test_another_replica_goes_on_without_calling_anyone_gone(cloud):
+    turned = []
+    async with cloud.beating():
+        async with cloud.replica():
+            await until(cloud.is_ready("True"))
+            second = cloud.replica()
+            env = await second.__aenter__()
+        try:
+            await until(lambda: "canopy_edgecontroller_leads 1" in env.metrics.text())
+            before = (await cloud.got(LEASES))["spec"]["renewTime"]
+            await until(lambda: _renewed(cloud, before))
+            turned.append((await cloud.ready())["lastTransitionTime"])
+            assert (await cloud.ready())["status"] == "True"
+        finally:
+            await second.__aexit__(None, None, None)
+
+
+async def test_a_kubelets_node_of_the_same_name_is_left_alone(cloud):
+    made = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "e1"}}
+    await cloud.kube.create(NODES, "", json.dumps(made).encode())
+    async with cloud.replica() as env:
+        await cloud.beat()
+        heard = env.metrics.counter("canopy_edgecontroller_heard_total", "")
+        await until(heard.value)
+        await cloud.beat("e2")
+        await until(lambda: cloud.got(NODES, "e2"))
+        assert await cloud.ready("e1") == {} and await cloud.got(LEASES) is None
+
+
+async def test_a_node_that_someone_deleted_comes_back_with_its_next_beat(cloud):
+    async with cloud.replica():
+        await cloud.beat()
+        await until(lambda: cloud.got(LEASES))
+        await cloud.kube.delete(NODES, "", "e1")
+        await until(lambda: _gone(cloud))
+        await cloud.beat()
+        await until(cloud.is_ready("True"))
+        await until(lambda: cloud.got(LEASES))
+
+
+async def _renewed(cloud, before):
+    return (await cloud.got(LEASES))["spec"]["renewTime"] > before
+
+
+async def _gone(cloud):
+    return await cloud.got(LEASES) is None

@@ -1,0 +1,99 @@
+"""Builds EdgeController: the only place that knows all of its parts."""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from canopy.bus import Bus
+from canopy.bus.environment import Environment
+from canopy.contracts import catalogue
+from canopy.edgecontroller.adapters.kube import informer
+from canopy.edgecontroller.core import Rules
+from canopy.edgecontroller.handlers import Counters, NodeWriter, Replica
+from canopy.edgecontroller.lead import Lead
+from canopy.edgecontroller.settings import Settings
+from canopy.kube.api import Kube
+from canopy.kube.leader import LeaderSettings
+from canopy.kube.leading import Leading
+from canopy.kube.patient import cluster
+from canopy.runtime.clock import Clock, SystemClock
+from canopy.runtime.settings import load
+
+NAME = "edgecontroller"
+LEASE = "canopy-edgecontroller"
+LOOK_SECONDS = 0.5
+
+
+class EdgeController:
+    """A runtime Unit; `run` may be called again after a crash."""
+
+    name = NAME
+
+    def __init__(self, env: Environment, settings: Settings, clock: Clock) -> None:
+        self._env, self._settings, self._clock = env, settings, clock
+        self._identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._counters = Counters(env.metrics)
+
+    async def run(self, started: Callable[[], None]) -> None:
+        async with AsyncExitStack() as stack:
+            kube = await cluster(self._settings.kubeconfig)
+            stack.push_async_callback(kube.close)
+            bus = self._env.bus(NAME)
+            stack.push_async_callback(bus.close)
+            await self._work(bus, kube, started)
+
+    async def _work(self, bus: Bus, kube: Kube, started: Callable[[], None]) -> None:
+        replica = Replica(self._clock, self._counters)
+        leading = self._leading(kube, replica)
+        self._gauges(replica, leading)
+        nodes = informer(kube, replica)
+        await bus.hear(catalogue.PRESENCE, replica.hear)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(nodes.run())
+            tasks.create_task(self._watch_connection(replica))
+            await nodes.wait_synced()
+            tasks.create_task(leading.run())
+            started()
+
+    def _leading(self, kube: Kube, replica: Replica) -> Leading:
+        settings, clock, counters = self._settings, self._clock, self._counters
+
+        async def duty() -> None:
+            rules = rules_of(settings)
+            writer = NodeWriter(replica, kube, clock, rules, settings.allowed, leading.leads, counters)
+            lead = Lead(replica, writer, settings, clock, counters)
+            self._env.metrics.gauge("canopy_edgecontroller_backlog", "Nodes to look at.", lambda: lead.backlog)
+            await lead.run()
+
+        seconds = settings.lease_seconds
+        times = LeaderSettings(seconds, seconds * 2 / 3, seconds * 2 / 15)
+        leading = Leading(kube, settings.lease_namespace, LEASE, self._identity, duty, times)
+        return leading
+
+    async def _watch_connection(self, replica: Replica) -> None:
+        while True:
+            replica.connected(self._env.connection.connected)
+            replica.forget()
+            await self._clock.sleep(LOOK_SECONDS)
+
+    def _gauges(self, replica: Replica, leading: Leading) -> None:
+        gauge = self._env.metrics.gauge
+        gauge("canopy_edgecontroller_leads", "Whether this replica leads: 1 or 0.", lambda: float(leading.leads()))
+        gauge("canopy_edgecontroller_nodes", "Nodes known.", lambda: len(replica.nodes))
+        gauge("canopy_edgecontroller_heard", "Nodes heard in the last hour.", lambda: len(replica.heard))
+
+
+def rules_of(settings: Settings) -> Rules:
+    return Rules(
+        gone_after_ms=round(settings.gone_after_seconds * 1000),
+        renew_ms=round(settings.renew_seconds * 1000),
+        refresh_ms=round(settings.refresh_seconds * 1000),
+        listen_first_ms=round(settings.listen_first_seconds * 1000),
+    )
+
+
+def build(env: Environment) -> EdgeController:
+    """Settings are read here; a fault in them raises SettingsError."""
+    return EdgeController(env, load(Settings), SystemClock())
