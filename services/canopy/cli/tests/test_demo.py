@@ -1,0 +1,183 @@
+"""`canopy demo` as a person runs it: the whole story, then nothing is left, however it ends."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(200)]
+
+STORY_SECONDS = 90
+END_SECONDS = 15
+MARK = "CANOPY_TEST_MARK"[7:]  # without the prefix: variables that begin with it are not handed on to units
+
+
+@dataclass
+class Place:
+    """Folders of its own for everything that a program may write to, and a mark that all its children inherit."""
+
+    root: Path
+    mark: str
+
+    def __post_init__(self) -> None:
+        for name in ("home", "tmp", "work"):
+            (self.root / name).mkdir()
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        environment = {**os.environ, "HOME": str(self.root / "home"), "TMPDIR": str(self.root / "tmp"), MARK: self.mark}
+        command = [sys.executable, "-m", "canopy.cli.main", *arguments]
+        return subprocess.Popen(
+            command,
+            cwd=self.root / "work",
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        process = self.start(*arguments)
+        try:
+            out, _ = process.communicate(timeout=STORY_SECONDS)
+        finally:
+            process.kill()
+        return process.returncode, out
+
+    def running(self) -> list[str]:
+        """Command lines of all processes that bear the mark."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
+                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:
+                continue
+        return found
+
+    def assert_nothing_left(self) -> None:
+        assert self.running() == []
+        written = {p.relative_to(self.root).parts[:2] for p in self.root.rglob("*") if p.is_file()}
+        assert {"/".join(parts) for parts in written} == {"work/.demo"}
+        assert not (self.root / "work/.demo/endpoints.json").exists()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("looks for processes in /proc")
+    yield Place(tmp_path, uuid.uuid4().hex)
+
+
+@pytest.mark.parametrize("how", [(), ("--split",)], ids=["folded", "split"])
+def test_once_tells_the_whole_story_and_leaves_nothing(place: Place, how: tuple[str, ...]) -> None:
+    began = time.monotonic()
+    code, out = place.run("demo", "--once", *how)
+    assert code == 0, out
+    assert time.monotonic() - began < 60
+    for number in range(1, 7):
+        assert f"\n{number}. " in out
+    for word in ("Ready", "DeviceStatus says switch=true", "the link is cut", "caught up after"):
+        assert word in out
+    place.assert_nothing_left()
+
+
+def test_a_step_that_fails_is_named_with_log_lines_and_exit_code_1(place: Place) -> None:
+    wrong = place.root / "work/sitecustomize.py"
+    wrong.write_text("import sys\nif 'canopy.kubeserve' in sys.orig_argv: sys.exit('no room here')\n")
+    os.environ["PYTHONPATH"] = str(wrong.parent)
+    try:
+        code, out = place.run("demo", "--once")
+    finally:
+        del os.environ["PYTHONPATH"]
+    assert code == 1
+    assert "FAILED in step 1" in out and "kubeserve ended with exit code 1" in out and "no room here" in out
+    assert place.running() == []
+
+
+def test_a_killed_demo_leaves_no_process_the_next_one_starts_clean_and_ctrl_c_ends_it(place: Place) -> None:
+    with events(place.start("demo", "--output", "json")) as (killed, next_event):
+        next_event(lambda e: e["event"] == "told" and "kubeserve" in e["text"])
+        killed.kill()
+        killed.wait()
+        wait_until(lambda: place.running() == [], 5)
+    with events(place.start("demo", "--output", "json")) as (demo, next_event):
+        up = next_event(lambda e: e["event"] in ("up", "failed"))
+        assert up["event"] == "up", up
+        look_at(place, up["endpoints"])
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(END_SECONDS) == 0
+    place.assert_nothing_left()
+
+
+def look_at(place: Place, offered: dict[str, Any]) -> None:
+    """While it is up: what is offered is there, the command line finds it, a second demo is refused."""
+    file = place.root / "work/.demo/endpoints.json"
+    found = json.loads(file.read_text())
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert found.items() >= offered.items()
+    wanted = {"mqtt_port", "node", "device", "api_url", "api_token", "kubeconfig", "hub_url", "processes"}
+    assert wanted <= found.keys() and found["device"] == "default/light"
+    assert all(Path(f"/proc/{p['pid']}").exists() and Path(p["log"]).is_file() for p in found["processes"].values())
+    code, out = place.run("device", "set", "light", "switch=true", "--wait")
+    assert code == 0, out
+    code, out = place.run("device", "list", "--output", "json")
+    assert code == 0 and json.loads(out)["devices"][0]["twin"]["twins"]["switch"]["reported"]["value"] == "true"
+    code, out = place.run("device", "set", "light", "brightness=101")
+    assert code == 1 and "brightness" in out and "at most 100" in out
+    code, out = place.run("demo", "--once")
+    assert code == 1 and "a demo is up in" in out
+    os.kill(found["processes"]["edge-1/edge"]["pid"], signal.SIGKILL)
+    wait_until(
+        lambda: json.loads(file.read_text())["processes"]["edge-1/edge"] != found["processes"]["edge-1/edge"], 10
+    )
+    code, out = place.run("device", "set", "light", "switch=false", "--wait")
+    assert code == 0, out
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not so in time"
+        time.sleep(0.05)
+
+
+class events:
+    """The JSON lines of a process, with a deadline; it is killed at the end."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process, self._lines = process, queue.Queue[str]()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Any:
+        self._reader.start()
+        return self._process, self._next
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for text in self._process.stdout:
+            self._lines.put(text)
+
+    def _next(self, right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        deadline = time.monotonic() + STORY_SECONDS
+        while True:
+            found: dict[str, Any] = json.loads(self._lines.get(timeout=deadline - time.monotonic()))
+            if right(found):
+                return found
