@@ -202,7 +202,7 @@ class Machine:
 
     def beat(self, event: Due, now: float) -> Actions:
         self.link = replace(self.link, due=now + self.link.limits.beat_seconds * self._rng.uniform(0.8, 1.0))
-        return (SendBeat(self.link.session), SayLink(self.link.said))
+        return (SayLink(self.link.said), SendBeat(self.link.session))
 
     def beaten(self, event: Beaten, now: float) -> Actions:
         self._hello.reset()

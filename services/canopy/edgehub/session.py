@@ -102,7 +102,7 @@ class SessionKeeper:
                 await self._beat(session)
             case SayLink(state=state):
                 self._health.set("link", state.reason != "superseded", state.reason or "up")
-                await self._bus.say(c.LINK, state)
+                await self._bus.say(c.LINK, self.machine.link.said)  # the newest: others may have come between
             case WantTwins():
                 await self._bus.say(c.HUB_WANT, Nothing(), channel=c.UP_CHANNEL)
             case Complain(text=text, loud=loud):

@@ -8,12 +8,12 @@ import pytest
 
 from canopy.bus import AskTimeout, Bus, Connection, NoResponders, Place, Reject, Retry
 from canopy.bus.bus import TooBig
-from canopy.bus.tests.conftest import NODE, OTHER, World
 from canopy.contracts import catalogue as c
 from canopy.contracts import wire
 from canopy.contracts.subject import BadToken
 from canopy.testing.servers import HOST, free_port
 from canopy.testing.wait import until
+from canopy.testing.world import NODE, OTHER, World
 
 pytestmark = pytest.mark.server
 AS_OF = wire.AsOf(epoch=1, revisions={"Device": 5})

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from canopy.bus.streams import Follow, LastValues, Value, WrongSequence
-from canopy.bus.tests.conftest import NODE, OTHER, World
 from canopy.contracts import catalogue as c
 from canopy.testing.wait import until
+from canopy.testing.world import NODE, OTHER, World
 
 pytestmark = pytest.mark.server
 

@@ -57,7 +57,7 @@ def test_the_table_has_every_state_and_event() -> None:
         (State.GREETING, Refused(0, Verdict(verdict="busy", retry_after_seconds=3)), State.AWAY, (SayLink,)),
         (State.GREETING, Refused(0, Verdict(verdict="superseded")), State.SUPERSEDED, (Complain, SayLink)),
         (State.GREETING, Refused(0, Verdict(verdict="refused")), State.AWAY, (Complain, SayLink)),
-        (State.UP, Due(), State.UP, (SendBeat, SayLink)),
+        (State.UP, Due(), State.UP, (SayLink, SendBeat)),
         (State.UP, Beaten(7, BeatAnswer()), State.UP, ()),
         (State.UP, Beaten(7, BeatAnswer(page=True)), State.UP, (WantTwins,)),
         (State.UP, Gone(7), State.AWAY, (SayLink,)),
