@@ -48,7 +48,8 @@ class Purge:
 class Write:
     """Make the DeviceStatus say `state`. `resource_version` is what was read, empty: there is none yet.
 
-    `adopt`: it belongs to nobody, so its ownerReferences are to be written first. `owner` is the Device.
+    `adopt`: it belongs to nobody, so its ownerReferences are to be written first. `owner` is the Device;
+    `trace` is the traceparent of the report.
     """
 
     name: Name
@@ -57,6 +58,7 @@ class Write:
     source: Source
     owner: OwnerReference
     adopt: bool = False
+    trace: str = ""
 
 
 Step = Nothing | LookAgain | Purge | Write
@@ -76,14 +78,14 @@ def _toward(device: Seen, twin: TwinRecord, status: StatusSeen | None) -> Step:
     state, source = state_of(twin), Source(twin.node, twin.session, twin.n, device.revision, device.generation)
     owner = OwnerReference(api_version=API_VERSION, kind=DEVICE, name=device.name, uid=device.uid, controller=True)
     if status is None:
-        return Write(device.id, "", state, source, owner)
+        return Write(device.id, "", state, source, owner, trace=twin.trace)
     if status.owner not in ("", device.uid):
         return LookAgain("the DeviceStatus of a former Device is still there")
     if status.source.device_revision > device.revision:
         return LookAgain("the DeviceStatus was derived from a later Device")
     if status.owner and _as_good(status.source, source) and _same(status.state, state):
         return Nothing()
-    return Write(device.id, status.resource_version, state, source, owner, adopt=not status.owner)
+    return Write(device.id, status.resource_version, state, source, owner, adopt=not status.owner, trace=twin.trace)
 
 
 def _as_good(held: Source, new: Source) -> bool:

@@ -5,27 +5,28 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
+from typing import Any, Protocol
 
 import msgspec
 
-from canopy.bus import AskFailed, Bus, Place, Retry
+from canopy.bus import AskFailed, Place, Retry
 from canopy.bus.bus import TooBig
 from canopy.bus.jsapi import StreamError
-from canopy.bus.streams import LastValues, Value
+from canopy.bus.streams import Value
 from canopy.contracts import catalogue
-from canopy.contracts.subject import BadToken
+from canopy.contracts.subject import BadToken, Subject
 from canopy.contracts.wire import PageAnswer, Push, SetAsk, TwinRecord
 from canopy.devicecontroller import conditions, core
 from canopy.devicecontroller.core import DeviceKey, LookAgain, Nothing, Purge, Record, Step, Write
-from canopy.devicecontroller.objects import Seen, read_status
+from canopy.devicecontroller.objects import Seen
 from canopy.devicecontroller.placement import Touched
 from canopy.devicecontroller.pushes import Pending, pushes
 from canopy.devicecontroller.replica import Replica
 from canopy.kube.api import Kube
 from canopy.kube.errors import Conflict, KubeError, NotFound
-from canopy.kube.resource import DEVICE_STATUSES, DEVICES, EVENTS
+from canopy.kube.resource import DEVICES, EVENTS
 from canopy.runtime.clock import Clock
 from canopy.runtime.health import Metrics
 from canopy.runtime.worker import Worked
@@ -68,10 +69,16 @@ class Pages:
         return wanted.answer(ask.ask, as_of, replica.cluster)
 
 
+class Says(Protocol):
+    """The part of Bus that pushes need."""
+
+    async def say(self, subject: Subject[Any, Any], message: Any, **tokens: str) -> None: ...
+
+
 class Pusher:
     """Says each node's changes, gathered for `delay_seconds`."""
 
-    def __init__(self, bus: Bus, replica: Replica, clock: Clock, delay_seconds: float, counters: Counters) -> None:
+    def __init__(self, bus: Says, replica: Replica, clock: Clock, delay_seconds: float, counters: Counters) -> None:
         self._bus, self._replica, self._clock = bus, replica, clock
         self._delay, self._counters = delay_seconds, counters
         self._pending, self._wake = Pending(), asyncio.Event()
@@ -110,13 +117,26 @@ def pushes_of(replica: Replica, node: str, keys: Iterable[tuple[str, str, str]])
     return [] if as_of is None else pushes(replica.placement, node, keys, as_of, replica.cluster)
 
 
+class Twins(Protocol):
+    """The stream TWINS, as far as it is needed here."""
+
+    async def get(self, address: str) -> Value | None: ...
+
+    async def purge(self, address: str, upto: int) -> None: ...
+
+
 class StatusWriter:
     """Looks at one device: reads in the order of RULES 24, decides, carries it out."""
 
     def __init__(
-        self, replica: Replica, kube: Kube, twins: LastValues, leads: Callable[[], bool], counters: Counters
+        self,
+        replica: Replica,
+        twins: Twins,
+        store: Callable[[Write], Awaitable[None]],
+        leads: Callable[[], bool],
+        counters: Counters,
     ) -> None:
-        self._replica, self._kube, self._twins = replica, kube, twins
+        self._replica, self._twins, self._store = replica, twins, store
         self._leads, self._counters = leads, counters
 
     async def look(self, key: DeviceKey) -> Worked:
@@ -152,27 +172,17 @@ class StatusWriter:
             case Write():
                 return await self._write(step)
 
+    async def _write(self, write: Write) -> Worked:
+        if not self._leads():
+            return Worked()
+        await self._store(write)
+        self._counters.writes.add(what="status")
+        return Worked(wrote=True)
+
     async def _purge(self, key: DeviceKey, upto: int) -> None:
         if self._leads():
             await self._twins.purge(address(key), upto)
             self._counters.purges.add()
-
-    async def _write(self, write: Write) -> Worked:
-        if not self._leads():
-            return Worked()
-        namespace, name = write.name
-        version = write.resource_version or await self._create(write)
-        if write.adopt:
-            adopted = await self._kube.patch(DEVICE_STATUSES, namespace, name, core.adoption(write))
-            version = read_status(adopted).resource_version
-        body = core.status_patch(write, version)
-        await self._kube.patch(DEVICE_STATUSES, namespace, name, body, subresource="status")
-        self._counters.writes.add(what="status")
-        return Worked(wrote=True)
-
-    async def _create(self, write: Write) -> str:
-        created = await self._kube.create(DEVICE_STATUSES, write.name[0], core.new_status(write))
-        return read_status(created).resource_version
 
 
 def address(key: DeviceKey) -> str:

@@ -13,7 +13,7 @@ from canopy.bus.environment import Environment
 from canopy.bus.streams import Follow, LastValues, Value
 from canopy.contracts import catalogue
 from canopy.contracts.wire import AsOf
-from canopy.devicecontroller.adapters.kube import informers
+from canopy.devicecontroller.adapters.kube import StatusStore, informers
 from canopy.devicecontroller.handlers import CHANNEL, ConditionWriter, Counters, Pages, StatusWriter
 from canopy.devicecontroller.lead import Lead
 from canopy.devicecontroller.replica import FIRST_EPOCH, Replica
@@ -69,12 +69,14 @@ class DeviceController:
     def _leading(self, bus: Bus, kube: Kube, replica: Replica) -> Leading:
         settings, twins = self._settings, LastValues(bus, "TWINS")
 
+        store = StatusStore(kube, self._env.telemetry)
+
         async def duty() -> None:
             lead = Lead(
                 bus,
                 twins,
                 replica,
-                StatusWriter(replica, kube, twins, leading.leads, self._counters),
+                StatusWriter(replica, twins, store.write, leading.leads, self._counters),
                 ConditionWriter(replica, kube, self._clock, leading.leads, self._identity, self._counters),
                 settings,
                 self._clock,

@@ -1,14 +1,17 @@
-"""Kubernetes as this unit sees it: five informers that write into a Replica. Only wiring; called by `unit.py`."""
+"""Kubernetes as this unit sees it: four informers that write into a Replica, and the write of a DeviceStatus."""
 
 from collections.abc import Callable
 from typing import Any
 
 from canopy.contracts.wire import Name
+from canopy.devicecontroller import core
+from canopy.devicecontroller.core import Write
 from canopy.devicecontroller.objects import DEVICE, MODEL, Seen, StatusSeen, read_device, read_model, read_status
 from canopy.devicecontroller.replica import Replica
 from canopy.kube.api import Kube
 from canopy.kube.informer import Informer
 from canopy.kube.resource import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, NODES
+from canopy.runtime.telemetry import Telemetry
 
 
 def informers(kube: Kube, replica: Replica) -> list[Informer[Any]]:
@@ -48,3 +51,29 @@ def _things(kube: Kube, replica: Replica, kind: str) -> Informer[Seen]:
         on_revision=lambda: replica.moved(kind, informer.revision),
     )
     return informer
+
+
+class StatusStore:
+    """Writes a DeviceStatus: one call in the steady state, one more for a new or an ownerless one."""
+
+    def __init__(self, kube: Kube, telemetry: Telemetry) -> None:
+        self._kube, self._telemetry = kube, telemetry
+
+    async def write(self, write: Write) -> None:
+        """In the trace of the report. Raises KubeError; Conflict if it is no longer what was read."""
+        context = self._telemetry.remote(write.trace) if write.trace else None
+        with self._telemetry.span("write DeviceStatus", context=context, kind="client"):
+            await self._written(write)
+
+    async def _written(self, write: Write) -> None:
+        namespace, name = write.name
+        version = write.resource_version or await self._created(write)
+        if write.adopt:
+            adopted = await self._kube.patch(DEVICE_STATUSES, namespace, name, core.adoption(write))
+            version = read_status(adopted).resource_version
+        body = core.status_patch(write, version)
+        await self._kube.patch(DEVICE_STATUSES, namespace, name, body, subresource="status")
+
+    async def _created(self, write: Write) -> str:
+        created = await self._kube.create(DEVICE_STATUSES, write.name[0], core.new_status(write))
+        return read_status(created).resource_version
