@@ -13,6 +13,8 @@ from canopy.sync.sets import HashedSet
 
 PAGE_ENTRIES = 500
 PAGE_BYTES = 200 * 1024
+KEY_BYTES = 32 * 1024
+"""The most that the keys of one ask weigh: its answer may have to delete them all, beside PAGE_BYTES of puts."""
 _FIRST: Key = ("", "", "")
 
 
@@ -72,6 +74,16 @@ class Wanted:
         return puts
 
 
+def _first_of(entries: list[Entry], most_bytes: int) -> list[Entry]:
+    """The first entries whose keys weigh at most `most_bytes`; at least one."""
+    size = 0
+    for i, entry in enumerate(entries):
+        size += sum(map(len, entry.key)) + 12
+        if i and size > most_bytes:
+            return entries[:i]
+    return entries
+
+
 def _weight(put: Put) -> int:
     return len(put.body) + sum(map(len, put.entry.key)) + len(put.entry.uid) + 40
 
@@ -122,6 +134,9 @@ class Follower:
         """The page to ask now."""
         start = self.mark.cursor or _FIRST
         entries, end = self.entries.span(start, most=most)
+        fitting = _first_of(entries, KEY_BYTES)
+        if len(fitting) < len(entries):
+            entries, end = fitting, entries[len(fitting)].key
         return PageAsk(
             start=start,
             end=end,  # type: ignore[arg-type]
