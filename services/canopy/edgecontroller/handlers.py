@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -119,6 +119,7 @@ class NodeWriter:
         return found
 
     async def look(self, name: str) -> Worked:
+        """All but the Lease: whether a node is there is never said later because many Leases are renewed."""
         node = self._replica.nodes.get(name)
         plan = self._plan(name, node)
         if plan.foreign:
@@ -126,9 +127,17 @@ class NodeWriter:
         self.next_look.pop(name, None)
         if plan.next_look is not None:
             self.next_look[name] = plan.next_look
+        return await self._do(name, node, [a for a in plan.actions if not isinstance(a, Renew)])
+
+    async def renew(self, name: str) -> Worked:
+        """The Lease alone."""
+        node = self._replica.nodes.get(name)
+        return await self._do(name, node, [a for a in self._plan(name, node).actions if isinstance(a, Renew)])
+
+    async def _do(self, name: str, node: NodeSeen | None, actions: Sequence[Action]) -> Worked:
         try:
             wrote = False
-            for action in plan.actions:
+            for action in actions:
                 wrote |= self._leads() and await self._act(name, node, action)
             return Worked(wrote=wrote)
         except Conflict:

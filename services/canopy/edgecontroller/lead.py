@@ -20,10 +20,10 @@ class Lead:
         self, replica: Replica, writer: NodeWriter, settings: Settings, clock: Clock, counters: Counters
     ) -> None:
         self._replica, self._writer, self._clock, self._counters = replica, writer, clock, counters
-        budget = Budget(settings.writes_per_second)
-        self._nodes: Worker[str] = Worker(
-            Queue(0.0, budget), writer.look, clock, settings.looks_at_once, self._done, counters.budget_waits.add
-        )
+        at_once, waits = settings.looks_at_once, counters.budget_waits.add
+        nodes, leases = Budget(settings.writes_per_second), Budget(settings.renewals_per_second)
+        self._nodes: Worker[str] = Worker(Queue(0.0, nodes), writer.look, clock, at_once, self._done, waits)
+        self._leases: Worker[str] = Worker(Queue(0.0, leases), writer.renew, clock, at_once, on_starved=waits)
 
     @property
     def backlog(self) -> int:
@@ -33,15 +33,20 @@ class Lead:
     async def run(self) -> None:
         """Until cancelled. Last seen is what the Leases say, and what this replica heard itself."""
         await patiently(self._writer.read_leases, KubeError)
-        self._replica.mark = self._nodes.mark
+        self._replica.mark = self._mark
         try:
             for name in {*self._replica.nodes, *self._replica.heard}:
-                self._nodes.mark(name)
+                self._mark(name)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._nodes.run())
+                tasks.create_task(self._leases.run())
                 tasks.create_task(self._tick())
         finally:
             self._replica.mark = None
+
+    def _mark(self, name: str) -> None:
+        self._nodes.mark(name)
+        self._leases.mark(name)
 
     async def _tick(self) -> None:
         while True:

@@ -27,8 +27,9 @@ class Settings(UnitSettings):
         "edge.canopy.dev/,topology.kubernetes.io/,kubernetes.io/arch,kubernetes.io/os",
         description="Beginnings of labels that a node may give to its Node, with commas.",
     )
-    writes_per_second: float = Field(
-        200.0, ge=0.1, le=10_000, description="Most nodes written per second; renewals of Leases count too."
+    writes_per_second: float = Field(100.0, ge=0.1, le=10_000, description="Most Nodes written per second.")
+    renewals_per_second: float = Field(
+        1000.0, ge=0.1, le=100_000, description="Most Leases renewed per second; more nodes are renewed more rarely."
     )
     looks_at_once: int = Field(16, ge=1, le=256, description="Nodes that are looked at together.")
 
