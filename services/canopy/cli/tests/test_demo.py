@@ -87,7 +87,7 @@ def test_once_tells_the_whole_story_and_leaves_nothing(place: Place, how: tuple[
     assert time.monotonic() - began < 60
     for number in range(1, 7):
         assert f"\n{number}. " in out
-    for word in ("Ready", "DeviceStatus says switch=true", "the link is cut", "caught up after"):
+    for word in ("Ready", "DeviceStatus says switch=true", "node and cloud is cut", "caught up after"):
         assert word in out
     place.assert_nothing_left()
 
