@@ -45,12 +45,12 @@ class Lead:
         self._warnings: asyncio.Queue[Seen] = asyncio.Queue(maxsize=1000)
 
     async def run(self) -> None:
-        """Until cancelled. A new leader looks at every device once (RULES 27): those that TWINS holds when the
-        stream is read from its start, the others here."""
+        """Until cancelled. A new leader looks at every device once (RULES 27): at its record when the stream TWINS is
+        read from its start, at its condition here."""
         self._replica.duty = self
         try:
-            for device in self._replica.placement.devices.values():
-                self.device(None, device)
+            for name in self._replica.placement.devices:
+                self._conditions.mark(name)
             async with asyncio.TaskGroup() as tasks:
                 follow = Follow(self._twins, catalogue.TWINS.wild(), on_reset=lambda: None, on_value=self._reported)
                 for work in (self._pusher, self._statuses, self._conditions, follow):

@@ -58,7 +58,13 @@ class DeviceController:
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_epoch(marks, replica).run())
-            for informer in informers(kube, replica):
+            watches = informers(kube, replica)
+            self._env.metrics.gauge(
+                "canopy_devicecontroller_watches_failing",
+                "Kinds of Kubernetes that cannot be watched now.",
+                lambda: sum(w.last_error is not None for w in watches),
+            )
+            for informer in watches:
                 tasks.create_task(informer.run())
             await _until_ready(replica, self._clock)
             tasks.create_task(leading.run())

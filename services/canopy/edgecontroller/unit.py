@@ -49,6 +49,11 @@ class EdgeController:
         leading = self._leading(kube, replica)
         self._gauges(replica, leading)
         nodes = informer(kube, replica)
+        self._env.metrics.gauge(
+            "canopy_edgecontroller_watches_failing",
+            "Kinds of Kubernetes that cannot be watched now.",
+            lambda: float(nodes.last_error is not None),
+        )
         await bus.hear(catalogue.PRESENCE, replica.hear)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(nodes.run())

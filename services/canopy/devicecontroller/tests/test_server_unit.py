@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+from contextlib import suppress
 
 import pytest
 
+from canopy.bus import AskFailed
 from canopy.contracts import catalogue
-from canopy.kube.resource import DEVICE_STATUSES, DEVICES
+from canopy.kube.errors import Unavailable
+from canopy.kube.resource import DEVICE_STATUSES, DEVICES, LEASES
+from canopy.kubeserve.server import KubeServe
 from canopy.sync.down import Follower
 from canopy.testing.wait import until
 
@@ -127,6 +131,48 @@ async def test_another_replica_leads_after_the_leader_and_looks_at_every_device(
         await until(lambda: _is(cloud, "2"))
 
 
+async def test_two_leaders_at_once_do_no_harm(cloud):
+    """The second one does not know that the first still writes, as after a pause of its machine."""
+    seen = []
+    async with cloud.replica(device_interval_seconds=0.1), cloud.replica(device_interval_seconds=0.1):
+        uid = (await cloud.device())["metadata"]["uid"]
+        for i in range(1, 41):
+            if i == 10:
+                lease = json.loads(await cloud.kube.get(LEASES, "kube-system", "canopy-devicecontroller"))
+                free = json.dumps({"spec": {**lease["spec"], "holderIdentity": ""}}).encode()
+                await cloud.kube.patch(LEASES, "kube-system", "canopy-devicecontroller", free)
+            await cloud.report(str(i), uid)
+            seen.append(int(await cloud.value() or 0))
+        await until(lambda: _is(cloud, "40"))
+    assert seen == sorted(seen)
+
+
+async def test_a_hub_that_was_killed_and_came_back_changes_nothing(cloud):
+    async with cloud.replica(device_interval_seconds=0.1):
+        uid = (await cloud.device())["metadata"]["uid"]
+        await cloud.report("1", uid)
+        await until(lambda: _is(cloud, "1"))
+        await cloud.hub.server.restart(kill=True)
+        await until(lambda: cloud.bus.connection.connected)
+        await until(lambda: _reported(cloud, "2", uid))
+        await until(lambda: _is(cloud, "2"))
+        await until(lambda: _page(cloud))
+
+
+async def test_a_kubernetes_that_was_away_gets_the_last_state(cloud, tmp_path):
+    async with cloud.replica(device_interval_seconds=0.1):
+        uid = (await cloud.device())["metadata"]["uid"]
+        await cloud.report("1", uid)
+        await until(lambda: _is(cloud, "1"))
+        port, token = int(cloud.server.url.rpartition(":")[2]), cloud.server.token
+        await cloud.server.__aexit__(None, None, None)
+        for i in range(5):
+            await cloud.report(str(i), uid)
+        assert names(await cloud.page()) == ["d"]
+        async with KubeServe(tmp_path / "kube", port, token):
+            await until(lambda: _is(cloud, "4"))
+
+
 async def test_every_replica_answers_and_only_one_writes(cloud):
     async with cloud.replica() as one, cloud.replica() as two:
         uid = (await cloud.device())["metadata"]["uid"]
@@ -161,7 +207,20 @@ async def test_without_an_epoch_in_cluster_it_is_the_first(cloud):
 
 
 async def _is(cloud, value):
-    return await cloud.value() == value
+    try:
+        return await cloud.value() == value
+    except Unavailable:
+        return False
+
+
+async def _reported(cloud, value, uid):
+    with suppress(AskFailed):
+        return await cloud.report(value, uid)
+
+
+async def _page(cloud):
+    with suppress(AskFailed):
+        return names(await cloud.page()) == ["d"]
 
 
 async def _none(found):
