@@ -143,6 +143,11 @@ class Bus:
         self._check(subject in self._role.hears, "hear", subject)
         await self._listen(subject, handler, concurrency, tokens)
 
+    async def hear_unstored(self, subject: AnySubject, handler: Handler[bytes, None], **tokens: str) -> None:
+        """As `hear`, without what the MQTT gateway stores (QoS 1 and 2): that comes by its stream."""
+        self._check(subject in self._role.hears, "hear", subject)
+        await self._listen(subject, handler, 1, tokens, passing=_unstored)
+
     async def hear_raw(self, subject: AnySubject, handler: Handler[bytes, None], **tokens: str) -> None:
         """As `hear`, with bodies as they come."""
         self._check(subject in self._role.hears, "hear", subject)
@@ -155,9 +160,10 @@ class Bus:
         concurrency: int,
         tokens: dict[str, str],
         raw: bool = False,
+        passing: Callable[[Msg], bool] | None = None,
     ) -> None:
         await self.open()
-        dispatch = Dispatch(self.connection, subject, handler, self.telemetry, concurrency, raw)
+        dispatch = Dispatch(self.connection, subject, handler, self.telemetry, concurrency, raw, passing)
         self._dispatches.append(dispatch)
         if self._link is not None and subject is catalogue.PUSH:
             self._link_hearers.append((subject, dispatch.take))
@@ -198,3 +204,8 @@ class Bus:
     def _check(self, allowed: bool, what: str, subject: AnySubject) -> None:
         if not allowed:
             raise PermissionError(f"{self.unit} may not {what} {subject.pattern}: it is not in its row of ROLES")
+
+
+def _unstored(message: Msg) -> bool:
+    headers = message.headers
+    return not headers or headers.get(catalogue.MQTT_HEADER, "0") == "0"

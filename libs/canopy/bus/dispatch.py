@@ -48,16 +48,20 @@ class Dispatch:
         telemetry: Telemetry,
         concurrency: int,
         raw: bool = False,
+        passing: Callable[[Msg], bool] | None = None,
     ) -> None:
         self._connection, self._subject, self._handler = connection, subject, handler
         self._telemetry = telemetry
         self._decoder = None if raw or subject.message is bytes else msgspec.json.Decoder(subject.message)
         self._slots = asyncio.Semaphore(concurrency)
         self._serial = concurrency == 1
+        self._passing = passing
         self._running: set[asyncio.Task[None]] = set()
 
     async def take(self, message: Msg) -> None:
-        """The subscription's callback."""
+        """The subscription's callback; what `passing` is False of is not ours, and costs nothing more."""
+        if self._passing is not None and not self._passing(message):
+            return
         if self._serial:
             await self._handle(message)
             return
