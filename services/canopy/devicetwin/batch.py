@@ -87,6 +87,7 @@ class Batch:
         self.refused_desired: dict[tuple[Name, str, str], str] = {}
         self.as_of: AsOf | None = None
         self.failed = 0
+        self._new_trace: str | None = None
 
     def take(self, event: Event) -> None:
         """Apply one event. One that shows a bug of ours is logged and counted; it changes nothing."""
@@ -136,7 +137,10 @@ class Batch:
         """A changed state bears the trace of its last change."""
         if after.revision == before.revision:
             return after
-        kept = self._context.trace(trace)
+        if trace:
+            kept = self._context.trace(trace)
+        else:  # at most one new trace a batch: asking costs more than most updates do
+            kept = self._new_trace = self._context.trace("") if self._new_trace is None else self._new_trace
         return after if kept == after.trace else replace(after, trace=kept)
 
     # --- what devices and applications say ----------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from canopy.bus import AskFailed, Bus, Place, Retry
 from canopy.bus.connection import NotConnected
 from canopy.bus.gateway import Incoming
 from canopy.bus.jsapi import StreamError
-from canopy.contracts import catalogue as c
-from canopy.contracts.wire import AsOf, MapperReport, MapperResult, Nothing, Summary
+from canopy.contracts.wire import AsOf, MapperReport, MapperResult, Nothing, Put, Summary
 from canopy.devicetwin import core
 from canopy.devicetwin.batch import Batch, Context, Event, Repeat, Reported, SetRead, Spoken
+from canopy.devicetwin.desired import facts
 from canopy.devicetwin.repeats import Repeats
 from canopy.devicetwin.rows import Changes, Rows
 from canopy.devicetwin.shelf import Shelf
@@ -29,7 +29,6 @@ from canopy.runtime.metrics import Counter
 log = logging.getLogger("canopy.devicetwin")
 
 IDLE_SECONDS = 1.0
-QOS_0 = "0"
 RESUME_FIRST_SECONDS, RESUME_MOST_SECONDS = 0.2, 5.0
 WARNED = 10_000
 UNREADABLE = (AskFailed, StreamError, NotConnected, OSError)
@@ -97,8 +96,14 @@ class Handlers:
 
     async def spoken(self, data: bytes, place: Place[bytes]) -> None:
         """A message of QoS 0, or of a local NATS publisher; those of QoS 1 and 2 come by the stream."""
-        if place.headers.get(c.MQTT_HEADER, QOS_0) == QOS_0:
-            self.put(Spoken(place.subject, data, place.headers.get("traceparent", "")))
+        self.put(Spoken(place.subject, data, place.headers.get("traceparent", "")))
+
+    def read(self, puts: Iterable[Put], as_of: AsOf) -> bool:
+        """The proven set of devices, whole."""
+        devices, wrong = facts(puts)
+        for name, why in wrong.items():
+            self._warn_once((name, why), f"cannot be read: {why}")
+        return self.put(SetRead(devices, as_of))
 
     async def reported(self, report: MapperReport, place: Place[MapperReport]) -> MapperResult:
         """A mapper's report: answered when it is stored."""
@@ -193,7 +198,7 @@ class Handlers:
         batch.finish()
         changes = batch.changes()
         try:
-            if changes or batch.as_of:
+            if changes:
                 await self._rows.write(changes, position, batch.as_of or self.as_of)
                 self._counts.commits.add()
         except Exception:
@@ -235,13 +240,17 @@ class Handlers:
             self._counts.failed.add(batch.failed)
 
     def _warn(self, batch: Batch) -> None:
-        """Say once a value why it was not taken."""
         for (name, key, value), why in batch.refused_desired.items():
-            if (name, key, value) not in self._warned:
-                if len(self._warned) >= WARNED:
-                    self._warned.clear()
-                self._warned[(name, key, value)] = None
-                log.warning("the desired value of %s/%s %s is not taken: %s", *name, key, why)
+            what = f"the desired value of {name[0]}/{name[1]} {key} is not taken: {why}"
+            self._warn_once((name, key, value), what)
+
+    def _warn_once(self, key: tuple[object, ...], what: str) -> None:
+        if key in self._warned:
+            return
+        if len(self._warned) >= WARNED:
+            self._warned.clear()
+        self._warned[key] = None
+        log.warning("%s", what)
 
 
 def _resolve(future: "asyncio.Future[MapperResult | None]", result: MapperResult | None) -> None:

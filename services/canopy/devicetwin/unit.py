@@ -9,10 +9,10 @@ from collections.abc import Callable
 from canopy.bus import Bus
 from canopy.bus.environment import Environment
 from canopy.bus.gateway import Gateway
+from canopy.bus.reader import SetReader
 from canopy.contracts import catalogue as c
 from canopy.devicetwin.batch import Context
 from canopy.devicetwin.handlers import Counts, Handlers
-from canopy.devicetwin.reading import CHANNEL, Reading
 from canopy.devicetwin.repeats import Repeats
 from canopy.devicetwin.reports import Reports
 from canopy.devicetwin.rows import Rows, Stored
@@ -28,6 +28,7 @@ from canopy.store.sqlite import Database
 
 NAME = "devicetwin"
 FILE = "devicetwin.sqlite"
+CHANNEL = "devices"
 MAPPERS_AT_ONCE = 1024
 
 
@@ -81,7 +82,9 @@ class DeviceTwin:
         reports = Reports(
             bus, shelf, handlers.put, SystemClock(), rng, settings.report_seconds, settings.report_pause_seconds
         )
-        reading = Reading(bus, handlers.put, lambda: handlers.as_of, settings.read_seconds, rng)
+        reading = SetReader(
+            bus, CHANNEL, handlers.read, seconds=settings.read_seconds, rng=rng, as_of=lambda: handlers.as_of
+        )
         handlers.on_change.append(reports.wake)
         bus.connection.on_reconnect(handlers.reconnected)
         try:
@@ -118,10 +121,10 @@ class DeviceTwin:
             rng,
         )
 
-    async def _listen(self, bus: Bus, handlers: Handlers, reports: Reports, reading: Reading) -> None:
+    async def _listen(self, bus: Bus, handlers: Handlers, reports: Reports, reading: SetReader) -> None:
         for topic in (c.TWIN_UPDATE, c.TWIN_GET, c.STATE_UPDATE):
-            await bus.hear(topic, handlers.spoken)
-        await bus.hear(c.MEMBERSHIP_GET, handlers.spoken, node=self._environment.shared.node_name)
+            await bus.hear_unstored(topic, handlers.spoken)
+        await bus.hear_unstored(c.MEMBERSHIP_GET, handlers.spoken, node=self._environment.shared.node_name)
         await bus.serve(c.TWIN_REPORT, handlers.reported, concurrency=MAPPERS_AT_ONCE)
         await bus.serve(c.TWIN_SUMMARY, handlers.summary)
         await bus.hear(c.META_CHANGED, reading.changed, channel=CHANNEL)

@@ -11,6 +11,7 @@ from typing import Any
 import aiomqtt
 import msgspec
 import pytest
+
 from canopy.bus import Bus, Connection, Place
 from canopy.bus.environment import Environment
 from canopy.contracts import catalogue as c

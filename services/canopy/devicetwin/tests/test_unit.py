@@ -4,8 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from canopy.contracts import catalogue as c
-from canopy.contracts.wire import MapperReport
+
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
