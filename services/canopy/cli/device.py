@@ -188,7 +188,7 @@ def reported(twin: dict[str, Any] | None) -> str:
 def _property(name: str, twin: dict[str, Any]) -> str:
     is_, should = _value(twin, "reported"), _value(twin, "expected")
     arrow = f"->{shown(should)}" if should and should != is_ else ""
-    return f"{shown(name)}={shown(is_)}{arrow}"
+    return f"{shown(name)}={shown(is_ or '?')}{arrow}"
 
 
 def _value(twin: dict[str, Any], side: str) -> str:

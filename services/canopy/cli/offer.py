@@ -47,7 +47,7 @@ def lines(system: System, story: Story, folder: Path) -> list[tuple[str, str]]:
          f"mosquitto_pub {mqtt} -q 1 -t {shlex.quote(update)} -m {shlex.quote(report)}"),
         ("switch the light, and wait until it is so", f"{canopy} device set {story.device} switch=true --wait"),
         ("watch it", f"{canopy} device watch {story.device}"),
-        ("flip it by hand, as somebody at the light would",
+        ("switch it off by hand, as somebody at the light would (a wish that stands switches it on again)",
          f"{_short(Path(sys.executable))} -c 'import asyncio; from canopy.testing.light import flip; "
          f'asyncio.run(flip("{HOST}", {story.light_port}, False))\''),
         (f"the fleet API's documentation (token: {system.api_token})", f"{system.api_url}/docs"),
