@@ -76,7 +76,7 @@ class Says(Protocol):
 
 
 class Pusher:
-    """Says each node's changes, gathered for `delay_seconds`."""
+    """Says each node's changes: the first after quiet at once, then what gathers in `delay_seconds`."""
 
     def __init__(self, bus: Says, replica: Replica, clock: Clock, delay_seconds: float, counters: Counters) -> None:
         self._bus, self._replica, self._clock = bus, replica, clock
@@ -95,11 +95,11 @@ class Pusher:
             await self._push(node, pushes_of(self._replica, node, ()))
         while True:
             await self._wake.wait()
-            await self._clock.sleep(self._delay)
             self._wake.clear()
             while self._pending:
                 node, keys = self._pending.take()
                 await self._push(node, pushes_of(self._replica, node, keys))
+            await self._clock.sleep(self._delay)
 
     async def _push(self, node: str, messages: list[Push]) -> None:
         for message in messages:

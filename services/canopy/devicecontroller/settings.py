@@ -25,7 +25,7 @@ class Settings(UnitSettings):
     )
     looks_at_once: int = Field(16, ge=1, le=256, description="Devices that are looked at together.")
     gather_ms: float = Field(
-        10.0, ge=0, le=1000, description="Milliseconds that changes for a node are gathered before they are pushed."
+        10.0, ge=0, le=1000, description="Milliseconds between pushes, in which changes gather; the first goes at once."
     )
     pages_at_once: int = Field(32, ge=1, le=1000, description="Pages that are answered together.")
     cluster_max_bytes: int = Field(
