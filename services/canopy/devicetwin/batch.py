@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -23,11 +23,15 @@ log = logging.getLogger("canopy.devicetwin")
 
 
 class Spoken(NamedTuple):
-    """A message on one of the topics on which devices speak, with the `traceparent` of its header."""
+    """A message on one of the topics on which devices speak, with the `traceparent` of its header.
+
+    `time_ns` is when the gateway stored it, or when it was heard.
+    """
 
     address: str
     data: bytes
     trace: str = ""
+    time_ns: int = 0
 
 
 class Reported(NamedTuple):
@@ -64,6 +68,17 @@ class Repeat(NamedTuple):
 
 
 Event = Spoken | Reported | SetRead | Acknowledged | Resend | Repeat
+
+
+def in_order(stored: Sequence[Spoken], heard: Sequence[Event]) -> Iterator[Event]:
+    """Both in their own order; what was stored before a message was heard comes before it."""
+    at = 0
+    for event in heard:
+        while isinstance(event, Spoken) and at < len(stored) and stored[at].time_ns <= event.time_ns:
+            yield stored[at]
+            at += 1
+        yield event
+    yield from stored[at:]
 
 
 class Context(NamedTuple):

@@ -15,7 +15,7 @@ from canopy.bus.gateway import Incoming
 from canopy.bus.jsapi import StreamError
 from canopy.contracts.wire import AsOf, MapperReport, MapperResult, Nothing, Put, Summary
 from canopy.devicetwin import core
-from canopy.devicetwin.batch import Batch, Context, Event, Repeat, Reported, SetRead, Spoken
+from canopy.devicetwin.batch import Batch, Context, Event, Repeat, Reported, SetRead, Spoken, in_order
 from canopy.devicetwin.desired import facts
 from canopy.devicetwin.repeats import Repeats
 from canopy.devicetwin.rows import Changes, Rows
@@ -96,7 +96,8 @@ class Handlers:
 
     async def spoken(self, data: bytes, place: Place[bytes]) -> None:
         """A message of QoS 0, or of a local NATS publisher; those of QoS 1 and 2 come by the stream."""
-        self.put(Spoken(place.subject, data, place.headers.get("traceparent", "")))
+        now_ns = self._clock.now_ms() * 1_000_000 + 999_999
+        self.put(Spoken(place.subject, data, place.headers.get("traceparent", ""), now_ns))
 
     def read(self, puts: Iterable[Put], as_of: AsOf) -> bool:
         """The proven set of devices, whole."""
@@ -191,9 +192,8 @@ class Handlers:
         """One batch; if it cannot be stored, nothing of it is acknowledged and the stream is read again."""
         fresh, position = self._stream.fresh(gathered.arrived)
         batch = Batch(self._shelf.devices, self._clock.now_ms(), self._context)
-        for message in fresh:
-            batch.take(Spoken(message.subject, message.data))
-        for event in gathered.events:
+        stored = [Spoken(m.subject, m.data, "", m.time_ns) for m in fresh]
+        for event in in_order(stored, gathered.events):
             batch.take(event)
         batch.finish()
         changes = batch.changes()

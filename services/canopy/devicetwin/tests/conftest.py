@@ -31,7 +31,6 @@ from canopy.contracts.wire import (
     StatePageAnswer,
     StatePageAsk,
     Summary,
-    encode,
 )
 from canopy.devicetwin.settings import Settings
 from canopy.devicetwin.unit import DeviceTwin
@@ -196,7 +195,7 @@ class Talk:
     async def listen(self) -> None:
         async for message in self.client.messages:
             topic = str(message.topic)
-            if topic.startswith(self.base + "/"):
+            if topic.startswith(self.base + "/") and not topic.endswith(("/update", "/get")):  # those we said
                 self.heard.append((topic[len(self.base) + 1 :], json.loads(bytes(message.payload))))  # type: ignore[arg-type]
 
 
@@ -267,6 +266,15 @@ class Node:
             await connection.close(drain=False)
         await self.leaf.server.kill()
 
+    async def equal(self) -> None:
+        """Wait until the cloud holds just what the node does."""
+
+        async def same() -> bool:
+            summary = await self.hub.summary()
+            return summary.hash == self.hub.stored.hash and summary.pending == 0
+
+        await until(same)
+
     def talk(self, name: str, namespace: str = "default") -> Any:
         return talk(self.leaf.mqtt_port, f"$hw/events/device/{namespace}/{name}")
 
@@ -304,6 +312,3 @@ def make() -> Callable[..., Put]:
 @pytest.fixture
 def make_model() -> Callable[..., Put]:
     return model
-
-
-__all__ = ["encode"]

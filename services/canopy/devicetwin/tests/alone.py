@@ -1,0 +1,24 @@
+"""DeviceTwin in a process of its own, to be killed: `alone.py URL PASSWORD FOLDER`; says when it has started."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from canopy.bus import Connection
+from canopy.bus.environment import Environment
+from canopy.devicetwin.settings import Settings
+from canopy.devicetwin.unit import DeviceTwin
+from canopy.runtime.health import Health
+from canopy.runtime.settings import Shared
+from canopy.runtime.telemetry import Telemetry
+
+
+async def main(url: str, password: str, folder: str) -> None:
+    connection = await Connection.open(url, name="devicetwin", user="devicetwin", password=password)
+    shared = Shared(node_name="node", nats_url=url, data_dir=Path(folder))
+    environment = Environment(shared, connection, Telemetry("devicetwin"), Health("devicetwin"))
+    await DeviceTwin(environment, Settings()).run(lambda: print("started", flush=True))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,127 @@
+"""The position rules (RULES 28-32) against a stream that loses its tail, and the repeats of deltas."""
+
+import itertools
+import random
+
+from canopy.bus.gateway import Incoming
+from canopy.devicetwin.repeats import Repeats
+from canopy.devicetwin.stream import Stream
+from canopy.sync.ingest import Position, StreamNow
+
+
+class FakeSource:
+    """A stream in memory: (sequence, time). `reset` delivers from there; what is acknowledged goes."""
+
+    def __init__(self, *messages: tuple[int, int], created: str = "c1", run: str = "r1") -> None:
+        self.messages, self.created, self.run = list(messages), created, run
+        self.resets: list[int] = []
+        self._next = 0
+
+    async def open(self, max_bytes: int) -> None:
+        pass
+
+    async def now(self) -> StreamNow:
+        seqs = [s for s, _ in self.messages]
+        return StreamNow(self.created, min(seqs, default=1), max(seqs, default=0), self.run)
+
+    async def reset(self, start: int) -> None:
+        self.resets.append(start)
+        self._next = start
+
+    async def next(self, wait_seconds: float) -> list[Incoming]:
+        found = [Incoming("", b"", s, t, str(s)) for s, t in self.messages if s >= self._next]
+        self._next = max([self._next, *(m.seq + 1 for m in found)])
+        return found
+
+    async def acknowledge(self, last: Incoming) -> None:
+        self.messages = [m for m in self.messages if m[0] > last.seq]
+
+
+async def taken(stream: Stream) -> list[int]:
+    """One turn: what is applied, by sequence; then it is stored and acknowledged."""
+    arrived = await stream.next(0)
+    fresh, position = stream.fresh(arrived)
+    await stream.stored(arrived, position)
+    return [m.seq for m in fresh]
+
+
+async def test_a_new_stream_is_read_from_its_beginning() -> None:
+    stream = Stream(FakeSource((1, 10), (2, 20)), Position(), 1)
+    await stream.resume()
+    assert await taken(stream) == [1, 2]
+    assert stream.position == Position(2, 20, "c1", "r1")
+
+
+async def test_within_one_run_reading_goes_on_behind_the_position() -> None:
+    source = FakeSource((1, 10), (2, 20), (3, 30))
+    stream = Stream(source, Position(2, 20, "c1", "r1"), 1)
+    await stream.resume()
+    assert source.resets == [3] and await taken(stream) == [3]
+
+
+async def test_what_comes_twice_is_applied_once() -> None:
+    source = FakeSource((1, 10), (2, 20))
+    stream = Stream(source, Position(), 1)
+    await stream.resume()
+    first = await stream.next(0)
+    assert [m.seq for m in stream.fresh(first)[0]] == [1, 2]
+    assert stream.fresh(first)[0] == []
+
+
+async def test_what_was_not_stored_is_read_again() -> None:
+    source = FakeSource((1, 10), (2, 20))
+    stream = Stream(source, Position(), 1)
+    await stream.resume()
+    stream.fresh(await stream.next(0))  # the commit failed
+    await stream.resume()
+    assert await taken(stream) == [1, 2]
+
+
+async def test_a_stream_that_came_back_shorter_reuses_sequences_and_loses_none() -> None:
+    """A power cut: the position is (9, 90), the stream ends at 6, and new messages 7 to 9 came since."""
+    source = FakeSource((5, 50), (6, 60), (7, 100), (8, 110), (9, 120), run="r2")
+    stream = Stream(source, Position(9, 90, "c1", "r1"), 1)
+    await stream.resume()
+    assert await taken(stream) == [7, 8, 9]
+    assert stream.position == Position(9, 120, "c1", "r2")
+
+
+async def test_what_is_passed_over_does_not_move_the_position() -> None:
+    source = FakeSource((5, 50), (6, 60), run="r2")
+    stream = Stream(source, Position(6, 60, "c1", "r1"), 1)
+    await stream.resume()
+    assert await taken(stream) == []
+    assert stream.position == Position(6, 60, "c1", "r1")
+    source.messages.append((7, 40))  # the clock stepped back, but this came since the connect
+    assert await taken(stream) == [7]
+
+
+async def test_another_stream_begins_at_nothing() -> None:
+    stream = Stream(FakeSource((1, 10), created="c2", run="r2"), Position(9, 90, "c1", "r1"), 1)
+    await stream.resume()
+    assert await taken(stream) == [1]
+
+
+async def test_a_message_of_qos_0_waits_for_what_the_stream_holds() -> None:
+    source = FakeSource((1, 10), (2, 20))
+    stream = Stream(source, Position(), 1)
+    await stream.resume()
+    assert [m.seq for m in await stream.catch_up([])] == [1, 2]
+
+
+def test_a_delta_is_repeated_ever_more_seldom_until_it_agrees() -> None:
+    repeats, name = Repeats(random.Random(1), 1, 60), ("default", "d1")
+    repeats.note(name, {"t": "5"}, 0.0)
+    times = []
+    now = 0.0
+    while now < 400:
+        now = repeats.next_at() or now
+        times += [now for _ in repeats.take(now)]
+        repeats.note(name, {"t": "5"}, now)
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    assert 0.5 <= times[0] <= 1 and max(gaps) <= 60 and gaps[-1] >= 30
+    assert len(times) < 20
+    repeats.note(name, {"t": "6"}, now)
+    assert (repeats.next_at() or 0) <= now + 1
+    repeats.note(name, {}, now)
+    assert repeats.take(now + 1000) == []
