@@ -11,7 +11,8 @@ PAGE_PATIENCE_SECONDS = 2.0
 class Lanes:
     """Take a turn with `async with lanes.report()` or `lanes.page()`."""
 
-    def __init__(self, reports_at_once: int) -> None:
+    def __init__(self, reports_at_once: int, page_patience_seconds: float = PAGE_PATIENCE_SECONDS) -> None:
+        self._patience_seconds = page_patience_seconds
         self._reports = asyncio.Semaphore(reports_at_once)
         self._page = asyncio.Lock()
         self._waiting = 0
@@ -34,7 +35,7 @@ class Lanes:
     async def page(self) -> AsyncIterator[None]:
         async with self._page:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._none_waits.wait(), PAGE_PATIENCE_SECONDS)
+                await asyncio.wait_for(self._none_waits.wait(), self._patience_seconds)
             yield
 
     def _count(self, by: int) -> None:

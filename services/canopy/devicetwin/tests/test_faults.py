@@ -51,14 +51,16 @@ async def alone(node: Any) -> AsyncIterator[Alone]:
         await unit.kill()
 
 
+async def _say(one: Any, i: int) -> None:
+    """Each value on a key of its own too, so that a single lost one shows."""
+    said = {"actual": {"value": str(i)}, "metadata": {"type": "int"}}
+    await one.say("twin/update", {"event_id": f"e{i}", "twin": {f"k{i % 50}": said, "last": said}})
+
+
 async def _say_all(one: Any, first: int, last: int) -> None:
-    """Each value on a key of its own, so that a single lost one shows; published means PUBACKed."""
-    for i in range(first, last):
-        twin = {
-            f"k{i % 50}": {"actual": {"value": str(i)}, "metadata": {"type": "int"}},
-            "last": {"actual": {"value": str(i)}},
-        }
-        await one.say("twin/update", {"event_id": f"e{i}", "twin": twin})
+    """In this order; all are PUBACKed when it ends."""
+    for at in range(first, last, 50):
+        await asyncio.gather(*(_say(one, i) for i in range(at, min(last, at + 50))))
 
 
 async def _all_there(one: Any, count: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from canopy.bus import Bus, NoResponders, Place, Retry
+from canopy.bus.config import EDGE
 from canopy.contracts import catalogue as c
 from canopy.contracts import wire
 from canopy.edgehub.settings import Settings as HubSettings
@@ -220,6 +221,19 @@ async def test_a_damaged_file_is_not_thrown_away(world: World) -> None:
         async with running(await _meta(world)):
             raise AssertionError("it must not start")
     assert path.read_bytes() == before
+
+
+async def test_folded_both_share_one_connection_and_one_user(world: World) -> None:
+    cloud, reader = await _cloud(world), await _reader(world)
+    cloud.want(put("a"))
+    env = await world.environment(EDGE)
+    edgehub = EdgeHub(env, HubSettings(), SystemClock(), random.Random(1))
+    async with running(MetaManager(env, SETTINGS, SystemClock(), random.Random(2))), running(edgehub):
+        await _shows(reader, digests(put("a")))
+        await world.leaves[NODE].server.restart(kill=True)
+        cloud.want(put("b"))
+        await _shows(reader, digests(put("b")))
+    assert {one.check for one in env.health.checks} == {"link", "devices"} and "canopy_edgehub_up" in env.metrics.text()
 
 
 async def test_two_thousand_objects_are_there_within_seconds(world: World) -> None:
