@@ -59,10 +59,17 @@ class Talk:
         async for message in self._client.messages:
             topic = str(message.topic)
             if topic.startswith(self.base + "/"):
-                payload = bytes(message.payload)  # type: ignore[arg-type]
                 async with self._came:
-                    self.heard.append((topic[len(self.base) + 1 :], json.loads(payload) if payload else None))
+                    self.heard.append((topic[len(self.base) + 1 :], _decoded(message.payload)))
                     self._came.notify_all()
+
+
+def _decoded(payload: Any) -> Any:
+    """JSON, or the bytes as they are: a client hears its own bad messages too."""
+    try:
+        return json.loads(payload)
+    except ValueError:
+        return payload
 
 
 @contextlib.asynccontextmanager

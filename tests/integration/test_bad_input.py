@@ -56,7 +56,6 @@ async def test_http_without_a_token_or_for_no_device_is_told_so(stories: Stories
     [
         ({"spec": {"nodeName": 7}}, "spec.nodeName"),
         ({"spec": {"properties": "all"}}, "spec.properties"),
-        ({"spec": {"properties": [{"desired": {"value": "1"}}]}}, "spec.properties[0].name"),
         ({"spec": {"properties": [{"name": "level", "desired": {"value": 5}}]}}, "desired.value"),
     ],
 )

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from canopy.bus.leaf import LINKED
 from canopy.contracts import catalogue as c
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, ROLES, STREAMS, Role, folded
 from canopy.contracts.subject import AnySubject, check_token
@@ -53,6 +54,7 @@ def permissions(role: Role, inboxes: Iterable[str], node: str = "") -> Permissio
     subscribe = wilds(role.serves) + [w for w in wilds(role.hears) if not w.startswith("node.")] + inbox
     if c.PUSH in role.hears:
         subscribe.append(f"node.{domain(node)}.in.>")
+        publish.append(LINKED)
     return Permissions(tuple(dict.fromkeys(publish)), tuple(dict.fromkeys(subscribe)), bool(role.serves))
 
 

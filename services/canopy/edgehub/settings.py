@@ -18,6 +18,12 @@ class Settings(UnitSettings):
     )
     ask_seconds: float = Field(1.0, gt=0, le=30, description="Seconds to wait for CloudHub's answer before a repeat.")
     ask_tries: int = Field(3, ge=1, le=10, description="How often an ask is sent before the cloud counts as away.")
+    look_seconds: float = Field(
+        0.4,
+        ge=0.1,
+        le=0.9,
+        description="Seconds between looks at the leaf's connection (it reconnects after 1 s).",
+    )
     reports_at_once: int = Field(4, ge=1, le=64, description="Batches of device states on the link at once.")
     compare_seconds: float = Field(
         60.0, ge=1, le=3600, description="Seconds after which the sets are compared although states wait to be sent."

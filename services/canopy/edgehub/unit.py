@@ -1,16 +1,19 @@
 """Builds EdgeHub: the only place that does."""
 
+import asyncio
 import random
 from collections.abc import Callable
 from importlib.metadata import version
 
 from canopy.bus.environment import Environment
+from canopy.bus.leaf import linked
 from canopy.contracts.wire import Hello
 from canopy.edgehub.core import Machine
 from canopy.edgehub.handlers import Carrier
 from canopy.edgehub.lanes import Lanes
 from canopy.edgehub.session import Manner, SessionKeeper
 from canopy.edgehub.settings import Settings
+from canopy.edgehub.watch import LinkWatch
 from canopy.runtime.clock import Clock, SystemClock
 from canopy.runtime.settings import load
 
@@ -32,11 +35,14 @@ class EdgeHub:
         env.metrics.gauge("canopy_edgehub_up", "1 while the cloud answers.", lambda: float(machine.up))
         env.metrics.gauge("canopy_edgehub_session", "The session; 0: none.", lambda: float(machine.link.session))
         carrier = Carrier(bus, keeper, Lanes(settings.reports_at_once), env.metrics)
+        watch = LinkWatch(keeper, lambda: linked(bus), self._clock, settings.look_seconds)
         try:
             await bus.open()
             await carrier.open()
             started()
-            await keeper.run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(keeper.run())
+                tasks.create_task(watch.run())
         finally:
             await bus.close()
 
