@@ -193,7 +193,15 @@ class Handlers:
             return ReportResults(verdict="refused", reason=f"reports: {len(batch.reports)}; should be at most {most}")
         stored = await self._records.store(node, (batch.session, batch.n), batch.reports)
         self._live.wrote(node, stored.written)
+        if stored.session > batch.session:
+            return ReportResults(verdict=await self._outrun(node, batch))
         return ReportResults(results=stored.results)
+
+    async def _outrun(self, node: str, batch: ReportBatch) -> str:
+        """TWINS bears a session above this one: a newer one has come, or the hub has lost the newest from its bucket
+        (and the clock is behind): then only a new hello leads above what TWINS bears."""
+        why, _ = await self._gate(node, batch)
+        return why or "hello"
 
     async def state_page(self, ask: StatePageAsk, place: Place[StatePageAsk]) -> StatePageAnswer:
         """One page of the sync upward."""

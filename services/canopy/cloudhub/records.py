@@ -6,7 +6,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -51,10 +51,22 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What became of a batch: a result for each report, in its order, and what was written."""
+    """What became of a batch: a result for each report, in its order, and what was written.
+
+    `session` is the highest that TWINS was seen to bear in place of the batch's own.
+    """
 
     results: list[ReportResult]
     written: dict[Name, Written]
+    session: int = 0
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a batch meets on its way."""
+
+    written: dict[Name, Written] = field(default_factory=dict)
+    session: int = 0
 
 
 class Records:
@@ -77,17 +89,15 @@ class Records:
     async def store(self, node: str, stamp: Stamp, reports: Sequence[Report]) -> Batch:
         """Store a batch, all of it at once."""
         items = [said(r) for r in reports]
-        twice, written = repeated(items), dict[Name, Written]()
+        twice, seen = repeated(items), _Seen()
         results = await asyncio.gather(
-            *(self._report(node, stamp, one, i in twice, written) for i, one in enumerate(items))
+            *(self._report(node, stamp, one, i in twice, seen) for i, one in enumerate(items))
         )
         for result in results:
             self._counts.reports.add(outcome=result.outcome)
-        return Batch(list(results), written)
+        return Batch(list(results), seen.written, seen.session)
 
-    async def _report(
-        self, node: str, stamp: Stamp, one: Said, twice: bool, written: dict[Name, Written]
-    ) -> ReportResult:
+    async def _report(self, node: str, stamp: Stamp, one: Said, twice: bool, seen: "_Seen") -> ReportResult:
         if twice:
             return one.result("refused", "the batch holds this device twice; should be once")
         try:
@@ -95,13 +105,13 @@ class Records:
         except Unacceptable as e:
             return one.result("refused", str(e))
         try:
-            return await self._settle(one, record, written)
+            return await self._settle(one, record, seen)
         except (AskFailed, StreamError) as e:
             if self._once_per("write"):
                 log.warning("writing to TWINS: %s", e)
             return one.result("retry", "the hub did not store it; again later")
 
-    async def _settle(self, one: Said, record: TwinRecord, written: dict[Name, Written]) -> ReportResult:
+    async def _settle(self, one: Said, record: TwinRecord, seen: "_Seen") -> ReportResult:
         """Judge and write; from the beginning whenever someone else wrote in between (RULES 17).
 
         The view may be behind, and the expected sequence shows it; what needs no write is judged by the leader's word.
@@ -111,7 +121,8 @@ class Records:
         known, exact = self.view.get(record.node, one.key), False
         for _ in range(TRIES):
             verdict = judge(one.entry, stamp, known)
-            if verdict is not Verdict.STORE and exact:
+            if known is not None and verdict is not Verdict.STORE and exact:
+                seen.session = max(seen.session, known.stamp[0])
                 return one.result(verdict.value)
             if verdict is Verdict.STORE:
                 try:
@@ -120,7 +131,7 @@ class Records:
                     pass
                 else:
                     self.view.put(record.node, Stored(one.entry, stamp, seq))
-                    written[one.key] = Written(seq, data)
+                    seen.written[one.key] = Written(seq, data)
                     return one.result("ok")
             known, exact = await self._read(address), True
         return one.result("retry", "others write this device just now; again later")
