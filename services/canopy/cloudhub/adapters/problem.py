@@ -85,5 +85,7 @@ def _invalid(error: Exception) -> Problem:
         field = ".".join(place) or "body"
         if detail["type"] == "json_invalid":
             return Problem(400, "body: is not JSON", "body")
+        if detail["type"] in ("dict_type", "model_attributes_type"):
+            return Problem(400, f"{field}: should be a JSON object", field)
         return Problem(400, f"{field}: {detail['msg']}", field)
     return Problem(400, "the request is not as it should be")
