@@ -12,9 +12,7 @@ class Settings(UnitSettings):
 
     unit: ClassVar[str] = "mapper"
 
-    driver: str = Field(
-        "modbus", description="Protocol of an installed driver, or the path of a one-file driver."
-    )
+    driver: str = Field("modbus", description="Protocol of an installed driver, or the path of a one-file driver.")
     read_seconds: float = Field(30.0, gt=0, le=3600, description="Seconds between looks at the set of devices.")
     refresh_seconds: float = Field(
         60.0, ge=1, le=86_400, description="Seconds after which unchanged values are reported again."
