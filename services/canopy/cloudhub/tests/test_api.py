@@ -259,7 +259,7 @@ async def test_who_meets_changes_again_and_again_is_told(api: Api) -> None:
         ('{"switch": true}', "switch", "string"),
         ('{"switch": "true", "level": "x"}', "level", "whole number"),
         ("{}", "body", "property"),
-        ("[]", "body", "dictionary"),
+        ("[]", "body", "JSON object"),
         ("{", "body", "JSON"),
         ("", "body", "required"),
     ],
