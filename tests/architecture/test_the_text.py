@@ -103,3 +103,16 @@ def test_pins_bear_hashes_and_no_address() -> None:
 def test_the_edge_installs_no_kubernetes_no_fastapi_and_no_aiohttp() -> None:
     pinned = set(re.findall(r"^([a-z0-9][\w.-]*)==", (ROOT / "requirements/edge.txt").read_text(), re.M))
     assert not pinned & {"kubernetes", "fastapi", "aiohttp", "grpcio", "redis", "uvicorn"}
+
+
+def test_every_rule_of_the_sync_is_held_somewhere_and_tested_or_listed_as_open() -> None:
+    rows = re.findall(r"^\| (\d+) \|[^|]*\|([^|]*)\|(.*)\|$", (ROOT / "docs/rules.md").read_text(), re.M)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 33))
+    critiques = (ROOT / "CRITIQUES.md").read_text()
+    for number, held, tested in rows:
+        if "open" in held:
+            assert re.search(rf"rules? (?:\d+, )*{number}\b", critiques), f"rule {number} is not in CRITIQUES.md"
+            continue
+        for file, symbol in re.findall(r"`([\w/.-]+\.py)::([\w.]+)`", held + tested):
+            assert _defines(ROOT / file, symbol), f"rule {number}: {file}::{symbol} does not exist"
+        assert "::test_" in tested, f"rule {number} has no test"

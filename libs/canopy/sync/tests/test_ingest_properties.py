@@ -1,0 +1,195 @@
+"""The position rules (RULES 28-32) as walks over the real `resume`: a server that dies, loses its tail in a power cut,
+or comes back as another stream; a reader that dies. Whatever had its PUBACK and is still stored is applied, in order.
+
+Each mutant leaves one rule out; a walk notices it.
+"""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+
+from canopy.sync.ingest import Position, Resume, StreamNow, resume
+
+STEPS = ("publish", "sync", "apply", "ack", "kill reader", "kill server", "power cut", "recreate", "connect", "heal")
+Decide = Callable[[Position, StreamNow, bool], Resume]
+
+
+class Broken(Exception):
+    """A property does not hold."""
+
+
+class World:
+    """One stream, one reader. `ids` number the reports; a report is its id, so older is smaller."""
+
+    def __init__(self, decide: Decide, gated: bool) -> None:
+        self.decide, self.gated = decide, gated
+        self.clock, self.ids, self.run, self.created = 0, 0, 1, 1
+        self.stored: dict[int, tuple[int, int]] = {}  # sequence -> (time, id)
+        self.last = 0
+        self.disk: tuple[dict[int, tuple[int, int]], int] = ({}, 0)
+        self.position, self.applied, self.newest = Position(), set[int](), 0
+        self.cursor: int | None = None
+        self.skip, self.skip_upto = 0, 0
+        self.let_in = not gated
+
+    def step(self, what: str) -> None:
+        getattr(self, what.replace(" ", "_"))()
+
+    # --- the server and its devices ---------------------------------------------------------------------------------
+    def publish(self) -> None:
+        if self.let_in:
+            self.clock, self.last, self.ids = self.clock + 1, self.last + 1, self.ids + 1
+            self.stored[self.last] = (self.clock, self.ids)
+
+    def sync(self) -> None:
+        self.disk = (dict(self.stored), self.last)
+
+    def kill_server(self) -> None:
+        self.run, self.cursor, self.let_in = self.run + 1, None, not self.gated
+
+    def power_cut(self) -> None:
+        self.stored, self.last = dict(self.disk[0]), self.disk[1]
+        self.kill_server()
+
+    def recreate(self) -> None:
+        """Somebody deletes the stream; the server makes it anew, in the same run."""
+        self.stored, self.last, self.disk, self.created = {}, 0, ({}, 0), self.created + 1
+        self.cursor = None
+
+    # --- the reader -------------------------------------------------------------------------------------------------
+    def kill_reader(self) -> None:
+        self.cursor = None
+
+    def connect(self) -> None:
+        first = min(self.stored, default=self.last + 1)
+        now = StreamNow(str(self.created), first, self.last, str(self.run))
+        resumed = self.decide(self.position, now, self.gated)
+        self.position, self.cursor = resumed.position, resumed.start
+        self.skip, self.skip_upto, self.let_in = resumed.skip_until_ns, self.last, True
+
+    def apply(self) -> None:
+        waiting = sorted(s for s in self.stored if self.cursor is not None and s >= self.cursor)
+        if not waiting:
+            return
+        seq = waiting[0]
+        time, report = self.stored[seq]
+        self.cursor = seq + 1
+        if seq <= self.skip_upto and time <= self.skip:
+            return
+        if report < self.newest:
+            raise Broken(f"report {report} after {self.newest}")
+        self.newest = report
+        self.applied.add(report)
+        self.position = Position(seq, time, self.position.created, self.position.run)
+
+    def ack(self) -> None:
+        """Everything before the cursor goes: it must have been applied."""
+        if self.cursor is None:
+            return
+        self._nothing_skipped(self.cursor)
+        self.stored = {s: m for s, m in self.stored.items() if s >= self.cursor}
+
+    def heal(self) -> None:
+        self.connect()
+        for _ in range(len(self.stored) + 1):
+            self.apply()
+        self._nothing_skipped(self.last + 1)
+
+    def _nothing_skipped(self, before: int) -> None:
+        lost = [m[1] for s, m in self.stored.items() if s < before and m[1] not in self.applied]
+        if lost:
+            raise Broken(f"never applied: {lost}")
+
+
+WALKS = st.lists(st.sampled_from(STEPS), max_size=40)
+
+
+def walk(steps: list[str], decide: Decide, gated: bool) -> None:
+    world = World(decide, gated)
+    for step in steps:
+        world.step(step)
+    world.heal()
+
+
+@pytest.mark.parametrize("gated", [True, False], ids=["gated", "without a gate"])
+def test_nothing_that_had_its_puback_is_skipped_and_nothing_older_replaces_a_newer(gated: bool) -> None:
+    @settings(max_examples=400, deadline=None, database=None)
+    @given(WALKS)
+    def holds(steps: list[str]) -> None:
+        walk(steps, resume, gated)
+
+    holds()
+
+
+def _always_behind_the_position(position: Position, stream: StreamNow, gated: bool) -> Resume:
+    """Without 28-30: the stored sequence is trusted in every stream and run."""
+    here = Position(position.seq, position.time_ns, stream.created, stream.run)
+    return Resume(here, position.seq + 1)
+
+
+def _ignores_the_creation(position: Position, stream: StreamNow, gated: bool) -> Resume:
+    """Without 30: another stream is taken for the old one."""
+    same = Position(position.seq, position.time_ns, stream.created, position.run)
+    return resume(same, stream, gated)
+
+
+def _does_not_take_the_end(position: Position, stream: StreamNow, gated: bool) -> Resume:
+    """Without 29: the position is not brought back to the stream's end after a start of the server."""
+    here = Position(position.seq, position.time_ns, stream.created, position.run)
+    return (
+        resume(here, stream, gated)
+        if stream.created != position.created
+        else _always_behind_the_position(position, stream, gated)
+    )
+
+
+def _passes_over_nothing(position: Position, stream: StreamNow, gated: bool) -> Resume:
+    """Without the reading of 29 where there is no gate: everything that is stored is applied again."""
+    resumed = resume(position, stream, gated)
+    return Resume(resumed.position, resumed.start)
+
+
+def _from_the_beginning(position: Position, stream: StreamNow, gated: bool) -> Resume:
+    """Without 31: each connection begins with what is stored."""
+    return Resume(resume(position, stream, gated).position, 1)
+
+
+SEARCH = settings(max_examples=4000, deadline=None, database=None, phases=[Phase.generate], derandomize=True)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "gated"),
+    [
+        (_always_behind_the_position, True),
+        (_always_behind_the_position, False),
+        (_ignores_the_creation, True),
+        (_does_not_take_the_end, True),
+        (_passes_over_nothing, False),
+        (_from_the_beginning, True),
+    ],
+)
+def test_leaving_one_rule_out_breaks_something(mutant: Decide, gated: bool) -> None:
+    def breaks(steps: list[str]) -> bool:
+        try:
+            walk(steps, mutant, gated)
+        except Broken:
+            return True
+        return False
+
+    try:
+        find(WALKS, breaks, settings=SEARCH)
+    except NoSuchExample:
+        pytest.fail(f"no walk notices {mutant.__doc__}")
+
+
+@pytest.mark.parametrize(
+    ("seq", "first", "last", "start"),
+    [(5, 1, 9, 6), (9, 1, 9, 10), (12, 1, 9, 10), (2, 7, 9, 7), (0, 0, 0, 1)],
+)
+def test_a_reset_stays_within_the_stream(seq: int, first: int, last: int, start: int) -> None:
+    """RULES 32: a reset beyond the end is accepted by the server, and would pass over what comes next."""
+    now = StreamNow("c", first, last, "r")
+    assert resume(Position(seq, 1, "c", "r"), now, gated=True).start == start
