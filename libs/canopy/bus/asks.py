@@ -37,6 +37,12 @@ class Asks:
         future.set_result(message)
         return True
 
+    def lost(self) -> None:
+        """The connection went: what was asked over it is not answered any more (nobody needs to wait for that)."""
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(NotConnected("the connection was lost"))
+
     async def ask(self, subject: str, data: bytes, headers: dict[str, str] | None, timeout: float) -> Msg:
         """Publish and wait for the one answer. Raises NoResponders, AskTimeout, Reject or Retry."""
         if not self._connection.connected:

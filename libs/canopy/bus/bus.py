@@ -51,6 +51,8 @@ class Bus:
         if self._opened:
             return
         self._opened = True
+        for asks in self._all_asks():
+            self.connection.on_lost(asks.lost)
         self._inboxes.append(await self.connection.subscribe(self._asks.wild, self._answer))
         if self._link is not None:
             subject = f"node.{self.node.replace('.', '_')}.in.>"
@@ -61,6 +63,11 @@ class Bus:
         await self._end(self._subscriptions)
         await asyncio.gather(*(d.close() for d in self._dispatches))
         await self._end(self._inboxes)
+        for asks in self._all_asks():
+            self.connection.forget_lost(asks.lost)
+
+    def _all_asks(self) -> list[Asks]:
+        return [self._asks, self._link] if self._link is not None else [self._asks]
 
     @staticmethod
     async def _end(subscriptions: list[Any]) -> None:

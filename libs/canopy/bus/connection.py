@@ -36,6 +36,7 @@ class Connection:
         self.url = url
         self.client: Client = Client()
         self._hooks: list[Hook] = []
+        self._lost: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._down = False
         self._failures = 0
@@ -90,6 +91,15 @@ class Connection:
         """Take back an `on_reconnect`."""
         if hook in self._hooks:
             self._hooks.remove(hook)
+
+    def on_lost(self, hook: Callable[[], None]) -> None:
+        """Call `hook` when the connection is lost."""
+        self._lost.append(hook)
+
+    def forget_lost(self, hook: Callable[[], None]) -> None:
+        """Take back an `on_lost`."""
+        if hook in self._lost:
+            self._lost.remove(hook)
 
     @property
     def connected(self) -> bool:
@@ -148,6 +158,8 @@ class Connection:
         if not self._down and not self.client.is_closed:
             log.warning("connection to %s lost; reconnecting", self.url)
         self._down = True
+        for hook in list(self._lost):
+            hook()
 
     async def _reconnected(self) -> None:
         log.info("connection to %s is back", self.url)

@@ -25,6 +25,8 @@ BATCH = 512
 EXPIRES_SECONDS = 30.0
 ACK_WAIT_SECONDS = 60.0
 RAN_OUT = "408"
+CALL_SECONDS = 2.0
+"""A server that has just started may leave a call unanswered: ask again soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,9 @@ class Gateway:
         self._wanted = 0
         self._asked_at = 0.0
         self._lost = ""
-        self._inbox = ""
-        self._generation = 0
+        self._inbox = f"_INBOX.{bus.unit}.pull"
+        self._expected: int | None = None
+        self._last = 0
         self._subscription: Any = None
 
     async def open(self, max_bytes: int) -> None:
@@ -63,7 +66,7 @@ class Gateway:
             "max_bytes": max_bytes,
             "num_replicas": 1,
         }
-        await ensure_stream(self._bus, stream)
+        await ensure_stream(self._bus, stream, CALL_SECONDS)
         config = {
             "durable_name": DURABLE,
             "filter_subjects": [MQTT_STORED + s.wild() for s in MQTT_IN],
@@ -74,23 +77,28 @@ class Gateway:
             "max_waiting": 16,
         }
         body = {"stream_name": MQTT_STREAM, "config": config}
-        await call(self._bus, f"CONSUMER.DURABLE.CREATE.{MQTT_STREAM}.{DURABLE}", body)
+        await call(self._bus, f"CONSUMER.DURABLE.CREATE.{MQTT_STREAM}.{DURABLE}", body, CALL_SECONDS)
 
     async def now(self) -> StreamNow:
         """The stream as it is, and the server's run."""
-        info = await call(self._bus, f"STREAM.INFO.{MQTT_STREAM}")
+        info = await call(self._bus, f"STREAM.INFO.{MQTT_STREAM}", None, CALL_SECONDS)
         state = info["state"]
         run = self._bus.connection.server_run
         return StreamNow(str(info["created"]), int(state["first_seq"]), int(state["last_seq"]), run)
 
     async def reset(self, start: int) -> None:
-        """The next message is the first at or above `start`; what has arrived but was not taken is dropped."""
-        await self._stop()
-        await call(self._bus, f"CONSUMER.RESET.{MQTT_STREAM}.{DURABLE}", {"seq": start})
-        self._generation += 1
-        self._inbox = f"_INBOX.{self._bus.unit}.pull.{self._generation}"
+        """The next message is the first at or above `start`; what has arrived but was not taken is dropped.
+
+        Pulls of before, also of a process that was killed, stay open at the server and are served first, for 2 s even
+        when nobody hears them: so the inbox is always the same one. The consumer counts its deliveries anew from 1
+        (the first may come before the answer); a gap in that count means that something went to nobody: then `next`
+        says so.
+        """
         self._arrived, self._wanted, self._lost = [], 0, ""
-        self._subscription = await self._bus.connection.subscribe(self._inbox, self._take)
+        self._expected, self._last = None, start - 1
+        if self._subscription is None:
+            self._subscription = await self._bus.connection.subscribe(self._inbox, self._take)
+        await call(self._bus, f"CONSUMER.RESET.{MQTT_STREAM}.{DURABLE}", {"seq": start}, CALL_SECONDS)
 
     async def next(self, wait_seconds: float) -> list[Incoming]:
         """All that has arrived, in order; waits up to `wait_seconds` for the first, or for `wake`.
@@ -98,7 +106,7 @@ class Gateway:
         Raises StreamError when the server refuses to deliver: then go on from `open`, `now` and `reset`.
         """
         if self._lost and not self._arrived:
-            raise StreamError(0, self._lost)
+            raise StreamError(0, f"the gateway's consumer does not deliver: {self._lost}")
         await self._refill()
         if not self._arrived:
             try:
@@ -147,7 +155,14 @@ class Gateway:
             self._ended(message)
             return
         meta = metadata(message.reply)
-        self._wanted -= 1
+        self._wanted = max(0, self._wanted - 1)
+        if self._lost or (self._expected is None and meta.delivered != 1):
+            return  # of before the reset
+        if meta.delivered != (self._expected or 1) or meta.seq <= self._last:
+            self._lost = f"sequence {meta.seq} came behind {self._last}, and not all between came here"
+            self._wake.set()
+            return
+        self._expected, self._last = meta.delivered + 1, meta.seq
         subject = message.subject.removeprefix(MQTT_STORED)
         self._arrived.append(Incoming(subject, message.data, meta.seq, meta.time_ns, message.reply))
         self._wake.set()

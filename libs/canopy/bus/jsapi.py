@@ -55,12 +55,12 @@ def checked(answer: Msg) -> dict[str, Any]:
     return found
 
 
-async def ensure_stream(bus: Bus, config: dict[str, Any]) -> dict[str, Any]:
+async def ensure_stream(bus: Bus, config: dict[str, Any], timeout: float = API_SECONDS) -> dict[str, Any]:
     """Create the stream, or bring an existing one to this configuration; returns its info."""
     name = config["name"]
     try:
-        return await call(bus, f"STREAM.CREATE.{name}", config)
+        return await call(bus, f"STREAM.CREATE.{name}", config, timeout)
     except StreamError as e:
         if e.code not in NAME_IN_USE:
             raise
-    return await call(bus, f"STREAM.UPDATE.{name}", config)
+    return await call(bus, f"STREAM.UPDATE.{name}", config, timeout)
