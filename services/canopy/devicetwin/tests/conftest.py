@@ -12,7 +12,7 @@ import aiomqtt
 import msgspec
 import pytest
 
-from canopy.bus import Bus, Connection, Place
+from canopy.bus import AskFailed, Bus, Connection, Place
 from canopy.bus.environment import Environment
 from canopy.contracts import catalogue as c
 from canopy.contracts.wire import (
@@ -202,6 +202,7 @@ class Talk:
 @contextlib.asynccontextmanager
 async def talk(port: int, base: str) -> AsyncIterator[Talk]:
     async with aiomqtt.Client("127.0.0.1", port, identifier=f"t-{uuid.uuid4().hex[:8]}") as client:
+        client.pending_calls_threshold = 100
         one = Talk(client, base)
         listening = asyncio.create_task(one.listen())
         await client.subscribe(f"{base}/#", qos=1)
@@ -270,7 +271,10 @@ class Node:
         """Wait until the cloud holds just what the node does."""
 
         async def same() -> bool:
-            summary = await self.hub.summary()
+            try:
+                summary = await self.hub.summary()
+            except AskFailed:
+                return False
             return summary.hash == self.hub.stored.hash and summary.pending == 0
 
         await until(same)
