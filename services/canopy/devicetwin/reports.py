@@ -91,7 +91,7 @@ class Reports:
     ) -> None:
         self._bus, self._shelf, self._put, self._clock = bus, shelf, put, clock
         self._ask_seconds, self._pause_seconds = ask_seconds, pause_seconds
-        self._woken = asyncio.Event()
+        self._woken, self._came_back = asyncio.Event(), asyncio.Event()
         self._backoff = Backoff(FIRST_SECONDS, MOST_SECONDS, rng)
         self._page = False
         self._session = 0
@@ -109,6 +109,7 @@ class Reports:
         if came_up:
             self._backoff.reset()
             self._woken.set()
+            self._came_back.set()
 
     async def wanted(self, message: Nothing, place: Place[Nothing]) -> None:
         """The cloud's hash is another one: it wants our page. Other channels are not ours."""
@@ -136,11 +137,8 @@ class Reports:
             log.info("states wait: %s", why)
             self._down_said = True
         seconds = max(self._backoff.next_seconds(), getattr(why, "seconds", 0.0))
-        self._woken.clear()
-        if self._up:
-            await self._clock.sleep(min(seconds, MOST_SECONDS))
-        else:  # a link that comes back wakes us; so does a change, which finds out by asking
-            await wait_for(self._woken, seconds)
+        # not woken by changes: thousands may come a second while nobody takes them
+        await wait_for(self._came_back, min(seconds, MOST_SECONDS))
 
     async def _step(self) -> bool:
         """One thing that is to be sent; False if there is nothing."""

@@ -55,7 +55,11 @@ class DeviceTwin:
 
     def __init__(self, environment: Environment, settings: Settings) -> None:
         self._environment, self._settings = environment, settings
-        metrics = environment.metrics
+        self._shelf, metrics = Shelf(), environment.metrics
+        metrics.gauge(
+            "canopy_devicetwin_states_pending", "States that wait to go up.", lambda: self._shelf.summary.pending
+        )
+        metrics.gauge("canopy_devicetwin_devices", "Devices of this node.", lambda: len(self._shelf.devices))
         self._counts = Counts(
             messages=metrics.counter("canopy_devicetwin_messages_total", "Messages and events applied."),
             commits=metrics.counter("canopy_devicetwin_commits_total", "Transactions."),
@@ -76,6 +80,7 @@ class DeviceTwin:
     async def _work(self, bus: Bus, rows: Rows, started: Callable[[], None]) -> None:
         stored = await rows.load()
         shelf, rng = Shelf(stored.devices), random.Random()  # noqa: S311
+        self._shelf = shelf
         gateway = Gateway(bus)
         handlers = self._handlers(bus, gateway, rows, shelf, stored, rng)
         settings = self._settings
