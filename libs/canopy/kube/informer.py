@@ -35,7 +35,8 @@ class InformerSettings:
     watch_seconds: int = 60
     """A watch is opened anew after this; a dead connection is noticed a few seconds later at the latest."""
     backoff_first_seconds: float = 0.2
-    backoff_most_seconds: float = 30.0
+    backoff_most_seconds: float = 3.0
+    """Changes are seen so long after Kubernetes is back; a replica tries its few kinds that often meanwhile."""
 
 
 class _Meta(msgspec.Struct, rename="camel"):

@@ -15,7 +15,7 @@ from canopy.kube.errors import KubeError
 from canopy.kube.resource import NAMESPACES
 from canopy.runtime.backoff import Backoff
 
-FIRST_SECONDS, MOST_SECONDS = 0.2, 10.0
+FIRST_SECONDS, MOST_SECONDS = 0.2, 3.0
 
 log = logging.getLogger("canopy.kube")
 T = TypeVar("T")

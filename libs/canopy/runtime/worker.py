@@ -15,10 +15,12 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """How it went: `wrote` counts against budget and interval, `again` brings the key back with backoff."""
+    """How it went: `wrote` counts against budget and interval, `again` brings the key back with backoff; so does
+    `away`, a short one: the part that was needed does not answer, whatever the key."""
 
     wrote: bool = False
     again: bool = False
+    away: bool = False
 
 
 class Worker(Generic[K]):
@@ -75,7 +77,8 @@ class Worker(Generic[K]):
         except Exception:
             log.exception("working on %s", key)
             worked = Worked(again=True)
-        self._on_done(worked, self.queue.done(key, self._clock.monotonic(), wrote=worked.wrote, again=worked.again))
+        now = self._clock.monotonic()
+        self._on_done(worked, self.queue.done(key, now, wrote=worked.wrote, again=worked.again, away=worked.away))
         self._wake.set()
 
     async def _pause(self, seconds: float | None) -> None:

@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 FIRST_RETRY_SECONDS = 0.2
 MOST_RETRY_SECONDS = 30.0
+MOST_AWAY_SECONDS = 2.0
+"""Between looks at a key while another part is away: soon after it is back the key is worked on. What many such keys
+cost meanwhile is bounded by the budget, which these looks use up."""
 MOST_RETRIES = 8
 
 
@@ -50,6 +53,7 @@ class Queue(Generic[K]):
         self._ready: list[tuple[float, int, K]] = []
         self._in_hand: dict[K, float] = {}
         self._again: dict[K, float] = {}
+        self._hurried: set[K] = set()
         self._free_at: dict[K, float] = {}  # when a key that was written may be written again
         self._retries: dict[K, int] = {}
         self._order = itertools.count()
@@ -65,6 +69,8 @@ class Queue(Generic[K]):
         """
         if key in self._in_hand:
             self._again.setdefault(key, now)
+            if hurry:
+                self._hurried.add(key)
         elif key not in self._dirty:
             self._put(key, now, now)
         elif hurry and key in self._retries:
@@ -93,16 +99,20 @@ class Queue(Generic[K]):
         self._ripen(now)
         return bool(self._ready) and self._budget.wait_seconds(now) > 0
 
-    def done(self, key: K, now: float, *, wrote: bool, again: bool = False) -> float:
-        """`key` was looked at. `again`: look once more, later each time. Returns for how many seconds it was dirty."""
+    def done(self, key: K, now: float, *, wrote: bool, again: bool = False, away: bool = False) -> float:
+        """`key` was looked at. `again`: look once more, later each time; `away`: it is not for the key but for a part
+        that does not answer. Returns for how many seconds it was dirty."""
         since = self._in_hand.pop(key)
         if wrote:
             self._hold(key, now)
-        else:
+        elif not away:
             self._budget.give_back()
         marked = self._again.pop(key, None)
-        if again:
-            self._put(key, since, now + self._backoff(key))
+        if key in self._hurried:  # what it may have waited for came while it was looked at
+            self._hurried.discard(key)
+            self._retries.pop(key, None)
+        if again or away:
+            self._put(key, since, now + self._backoff(key, MOST_AWAY_SECONDS if away else MOST_RETRY_SECONDS))
         else:
             self._retries.pop(key, None)
             if marked is not None:
@@ -116,9 +126,9 @@ class Queue(Generic[K]):
         while (first := next(iter(self._free_at))) != key and self._free_at[first] <= now:
             del self._free_at[first]
 
-    def _backoff(self, key: K) -> float:
+    def _backoff(self, key: K, most_seconds: float) -> float:
         tries = self._retries[key] = min(self._retries.get(key, 0) + 1, MOST_RETRIES)
-        return min(MOST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** (tries - 1))
+        return min(most_seconds, FIRST_RETRY_SECONDS * 2.0 ** (tries - 1))
 
     def _put(self, key: K, since: float, due: float) -> None:
         order = next(self._order)

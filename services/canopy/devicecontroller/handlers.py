@@ -25,16 +25,20 @@ from canopy.devicecontroller.placement import Touched
 from canopy.devicecontroller.pushes import Pending, pushes
 from canopy.devicecontroller.replica import Replica
 from canopy.kube.api import Kube
-from canopy.kube.errors import Conflict, KubeError, NotFound
+from canopy.kube.errors import Conflict, KubeError, NotFound, Unavailable
 from canopy.kube.resource import DEVICES, EVENTS
 from canopy.runtime.clock import Clock
 from canopy.runtime.health import Metrics
+from canopy.runtime.logs import once_per
 from canopy.runtime.worker import Worked
 from canopy.sync.down import Wanted
 
 log = logging.getLogger("canopy.devicecontroller")
 CHANNEL = "devices"
 NOT_YET_SECONDS = 1.0
+SAY_AGAIN_SECONDS = 30.0
+AWAY = (Unavailable, AskFailed, StreamError)
+"""What fails for every device alike, until Kubernetes or the hub is back."""
 _TWIN = msgspec.json.Decoder(TwinRecord)
 
 
@@ -138,6 +142,7 @@ class StatusWriter:
     ) -> None:
         self._replica, self._twins, self._store = replica, twins, store
         self._leads, self._counters = leads, counters
+        self._say = once_per(SAY_AGAIN_SECONDS)
 
     async def look(self, key: DeviceKey) -> Worked:
         try:
@@ -145,9 +150,16 @@ class StatusWriter:
         except Conflict:
             self._counters.conflicts.add()
         except (KubeError, AskFailed, StreamError, msgspec.DecodeError) as error:
-            self._counters.failures.add()
-            log.info("status of %s/%s: %s; trying on", key[1], key[2], error)
+            return self._failed(key, error)
         return Worked(again=True)
+
+    def _failed(self, key: DeviceKey, error: Exception) -> Worked:
+        """Said once for all devices while a part is away; else of each device."""
+        self._counters.failures.add()
+        away = isinstance(error, AWAY)
+        if self._say(type(error).__name__ if away else str(key)):
+            log.info("status of %s/%s%s: %s; trying on", key[1], key[2], " and maybe others" if away else "", error)
+        return Worked(again=True, away=away)
 
     async def _judge(self, key: DeviceKey) -> Step:
         """The DeviceStatus and its resourceVersion first, TWINS second: a write between them makes the patch fail."""
@@ -208,6 +220,7 @@ class ConditionWriter:
     ) -> None:
         self._replica, self._kube, self._clock = replica, kube, clock
         self._leads, self._instance, self._counters = leads, instance, counters
+        self._say = once_per(SAY_AGAIN_SECONDS)
 
     async def look(self, name: tuple[str, str]) -> Worked:
         replica = self._replica
@@ -231,8 +244,10 @@ class ConditionWriter:
             return Worked(again=True)
         except KubeError as error:
             self._counters.failures.add()
-            log.info("condition of %s/%s: %s; trying on", device.namespace, device.name, error)
-            return Worked(again=True)
+            away = isinstance(error, AWAY)
+            if self._say(type(error).__name__ if away else f"{device.namespace}/{device.name}"):
+                log.info("condition of %s/%s: %s; trying on", device.namespace, device.name, error)
+            return Worked(again=True, away=away)
         return Worked(wrote=True)
 
     async def warn(self, seen: Seen, verdict: conditions.Verdict) -> None:

@@ -67,7 +67,7 @@ class Lead:
 
     def _reported(self, value: Value) -> None:
         if (key := key_of(value.subject)) is not None:
-            self._statuses.mark(key)
+            self._statuses.mark(key, hurry=True)
 
     def _done(self, worked: Worked, seconds: float) -> None:
         if worked.wrote:

@@ -13,16 +13,18 @@ from canopy.contracts.wire import Presence
 from canopy.edgecontroller import bodies, core
 from canopy.edgecontroller.core import Action, Create, Heard, NodeSeen, Plan, Renew, Rules, SetLabels, SetStatus, View
 from canopy.kube.api import Kube
-from canopy.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from canopy.kube.errors import AlreadyExists, Conflict, KubeError, NotFound, Unavailable
 from canopy.kube.resource import LEASES, NODES
 from canopy.runtime.clock import Clock
 from canopy.runtime.health import Metrics
+from canopy.runtime.logs import once_per
 from canopy.runtime.worker import Worked
 
 log = logging.getLogger("canopy.edgecontroller")
 FORGET_MS = 3_600_000
 """A node without a Node that was silent for so long is forgotten."""
 MOST_NODES = 200_000
+SAY_AGAIN_SECONDS = 30.0
 
 
 class Counters:
@@ -103,6 +105,7 @@ class NodeWriter:
         self.renewed: dict[str, int] = {}
         self.next_look: dict[str, int] = {}
         self._foreign: set[str] = set()
+        self._say = once_per(SAY_AGAIN_SECONDS)
 
     async def read_leases(self) -> None:
         """Who was seen when, by whoever led before. A time of the future is some other clock's: it counts as now."""
@@ -143,9 +146,16 @@ class NodeWriter:
         except Conflict:
             self._counters.conflicts.add()
         except KubeError as error:
-            self._counters.failures.add()
-            log.info("node %s: %s; trying on", name, error)
+            return self._failed(name, error)
         return Worked(again=True)
+
+    def _failed(self, name: str, error: KubeError) -> Worked:
+        """Said once for all nodes while Kubernetes is away; else of each node."""
+        self._counters.failures.add()
+        away = isinstance(error, Unavailable)
+        if self._say("away" if away else name):
+            log.info("node %s: %s; trying on", name, error)
+        return Worked(again=True, away=away)
 
     def _plan(self, name: str, node: NodeSeen | None) -> Plan:
         replica = self._replica

@@ -92,6 +92,40 @@ def test_hurry_brings_back_what_was_to_be_looked_at_again():
     assert q.wait_seconds(100.0) is None
 
 
+def test_while_a_part_is_away_keys_are_looked_at_often_but_all_together_within_the_budget():
+    """A device whose looks failed for 40 s would else be worked on up to 25 s after the hub is back."""
+    q, now, looks = queue(per_second=5.0), 0.0, []
+    for i in range(20):
+        q.mark(i, now)
+    while now < 40:
+        while (key := q.take(now)) is not None:
+            looks.append(now)
+            q.done(key, now, wrote=False, away=True)
+        now += 0.05
+    assert len(looks) <= 5 * 40 + 5
+    q = queue()
+    q.mark("d", 0.0)
+    for _ in range(12):
+        now += q.wait_seconds(now)
+        assert q.take(now) == "d"
+        q.done("d", now, wrote=False, away=True)
+    assert q.wait_seconds(now) <= 2.0
+
+
+def test_hurry_while_in_hand_shortens_the_wait_after_it():
+    q, now = queue(), 0.0
+    q.mark("d", now)
+    for _ in range(8):
+        now += q.wait_seconds(now)
+        q.take(now)
+        q.done("d", now, wrote=False, again=True)
+    now += q.wait_seconds(now)
+    q.take(now)
+    q.mark("d", now, hurry=True)
+    q.done("d", now, wrote=False, again=True)
+    assert q.wait_seconds(now) <= 0.21
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("mark"), st.integers(0, 3), st.booleans()),

@@ -16,7 +16,7 @@ from canopy.contracts.wire import DeviceState, Entry, PageAsk, Put, SetAsk, Twin
 from canopy.devicecontroller.handlers import ConditionWriter, Counters, Pages, Pusher, StatusWriter, address, key_of
 from canopy.devicecontroller.objects import DEVICE, MODEL, Seen, Source, StatusSeen
 from canopy.devicecontroller.replica import Replica
-from canopy.kube.errors import Conflict, Unavailable
+from canopy.kube.errors import Conflict, Invalid, Unavailable
 from canopy.runtime.health import Metrics
 from canopy.runtime.worker import Worked
 from canopy.testing.clock import FrozenClock
@@ -84,7 +84,8 @@ async def test_the_status_is_read_before_twins_so_that_a_write_between_makes_our
 
 @pytest.mark.parametrize("error", [Conflict("x"), Unavailable("x")])
 async def test_a_write_that_fails_is_looked_at_again_and_counts_as_none(error):
-    assert await writer(replica(device()), Twins(), Store(error)).look(KEY) == Worked(again=True)
+    worked = await writer(replica(device()), Twins(), Store(error)).look(KEY)
+    assert worked.again and not worked.wrote
 
 
 async def test_a_record_of_no_device_is_purged_up_to_what_was_read():
@@ -196,3 +197,15 @@ async def test_a_condition_that_is_so_is_not_written_again():
     known.changed(seen, replace(seen, conditions=(bears,)))
     kube = await condition_of(known)
     assert not kube.patches and not kube.events
+
+
+async def test_a_part_that_is_away_is_told_from_a_device_that_is_refused(caplog):
+    """The first brings every device back soon after it answers again, and is said once for all of them."""
+    caplog.set_level("INFO")
+    known = replica(device(), device("e"))
+    away = writer(known, Twins(), Store(Unavailable("no connection")))
+    for name in ("d", "e"):
+        assert await away.look(("a", "default", name)) == Worked(again=True, away=True)
+    assert len([r for r in caplog.records if "trying on" in r.message]) == 1
+    refused = writer(known, Twins(), Store(Invalid("spec: no")))
+    assert await refused.look(KEY) == Worked(again=True)
