@@ -50,9 +50,10 @@ class SetRead(NamedTuple):
 
 
 class Acknowledged(NamedTuple):
-    """Rows that the cloud stores just so (RULES 19)."""
+    """Rows that the cloud stores just so (RULES 19); `then` is called after the commit, also if no row is so now."""
 
     entries: tuple[StateEntry, ...]
+    then: Callable[[], None] = lambda: None
 
 
 class Resend(NamedTuple):
@@ -99,6 +100,7 @@ class Batch:
         self._mappers: dict[Name, None] = {}
         self.said: list[Said] = []
         self.answers: list[tuple[Callable[[MapperResult | None], None], MapperResult]] = []
+        self.then: list[Callable[[], None]] = []
         self.refused_desired: dict[tuple[Name, str, str], str] = {}
         self.as_of: AsOf | None = None
         self.failed = 0
@@ -291,6 +293,7 @@ class Batch:
             self._say_delta(after)
 
     def _acknowledged(self, event: Acknowledged) -> None:
+        self.then.append(event.then)
         for entry in event.entries:
             device = self._device(entry.key)
             if device is not None and not device.acknowledged and device.entry == entry:

@@ -236,6 +236,8 @@ class Handlers:
     def _answer(self, batch: Batch) -> None:
         for answer, result in batch.answers:
             answer(result)
+        for then in batch.then:
+            then()
         if batch.failed:
             self._counts.failed.add(batch.failed)
 

@@ -38,7 +38,10 @@ log = logging.getLogger("canopy.devicetwin")
 MOST_REPORTS = 500
 MOST_BATCH_BYTES = 220 * 1024
 PAGE_ENTRIES = 500
-FIRST_SECONDS, MOST_SECONDS = 0.2, 10.0
+FIRST_SECONDS, MOST_SECONDS = 0.2, 3.0
+"""Between tries that the cloud does not take: so late, at most, does a state arrive after a hub that stored nothing is
+well again. A busy cloud says longer times itself."""
+MOST_BUSY_SECONDS = 10.0
 LOOK_SECONDS = 30.0
 _AROUND_BYTES = 700  # names, uid and trace of a report, encoded
 
@@ -136,9 +139,9 @@ class Reports:
         if not self._down_said:
             log.info("states wait: %s", why)
             self._down_said = True
-        seconds = max(self._backoff.next_seconds(), getattr(why, "seconds", 0.0))
+        seconds = max(self._backoff.next_seconds(), min(getattr(why, "seconds", 0.0), MOST_BUSY_SECONDS))
         # not woken by changes: thousands may come a second while nobody takes them
-        await wait_for(self._came_back, min(seconds, MOST_SECONDS))
+        await wait_for(self._came_back, seconds)
 
     async def _step(self) -> bool:
         """One thing that is to be sent; False if there is nothing."""
@@ -169,10 +172,12 @@ class Reports:
             raise NotTaken(_slowly(answer))
 
     async def _acknowledge(self, entries: tuple[object, ...]) -> None:
-        """Hand it to the worker, and go on when it is stored: else the same states would be sent again."""
-        self._woken.clear()
-        if self._put(Acknowledged(entries)):  # type: ignore[arg-type]
-            await wait_for(self._woken, self._ask_seconds)
+        """Hand it to the worker, and go on when it is stored: else the same states would be sent again.
+
+        Not woken by a change: where every row has changed since it was sent, there is none."""
+        stored = asyncio.Event()
+        if self._put(Acknowledged(entries, stored.set)):  # type: ignore[arg-type]
+            await wait_for(stored, self._ask_seconds)
 
     def _refused(self, result: ReportResult) -> None:
         key = (result.namespace, result.name)

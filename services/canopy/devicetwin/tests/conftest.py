@@ -109,6 +109,8 @@ class FakeHub:
         self.reports: list[Any] = []
         self.pages: list[StatePageAsk] = []
         self.outcome, self.verdict = "ok", "ok"
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def open(self) -> None:
         await self._bus.serve(c.HUB_REPORT, self._report)
@@ -126,7 +128,9 @@ class FakeHub:
     async def _report(self, batch: ReportBatch, place: Place[ReportBatch]) -> ReportResults:
         if self.verdict != "ok":
             return ReportResults(verdict=self.verdict)
-        return ReportResults(results=[self._store(r) for r in batch.reports])
+        results = [self._store(r) for r in batch.reports]
+        await self.answers.wait()
+        return ReportResults(results=results)
 
     def _store(self, report: Any) -> ReportResult:
         self.reports.append(report)

@@ -227,6 +227,21 @@ async def test_results_that_are_not_ok_acknowledge_nothing(node: Any, make: Any)
         await node.equal()
 
 
+async def test_a_state_that_changed_while_it_was_on_its_way_goes_up_at_once(node: Any, make: Any) -> None:
+    """Seen to take the whole `report_seconds` when the sender waited for a change: an answer that comes too late for
+    every row of its batch changes none."""
+    await node.meta.set(make("d1"))
+    await node.start(report_seconds=60.0)
+    await node.listed(1)
+    async with node.talk("d1") as one:
+        node.hub.answers.clear()
+        await one.update({"t": actual("1")})
+        await until(lambda: node.hub.reports)
+        await one.update({"t": actual("2")})
+        node.hub.answers.set()
+        await until(lambda: node.hub.value("d1", "t") == "2", 5)
+
+
 async def test_a_mapper_is_answered_when_its_report_is_stored_and_hears_deltas(node: Any, make: Any) -> None:
     await node.meta.set(make("d1"))
     await node.start()
