@@ -131,9 +131,15 @@ class Connection:
         await self.client.close()
 
     async def flush(self) -> None:
-        """Until the server has taken what was sent and subscribed; at once if there is no server."""
+        """Until the server has taken what was sent and subscribed; at once if there is no server.
+
+        The client's own flush writes its PING in front of what is still pending: that has to go out first, or the
+        PONG says nothing of it.
+        """
         with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
             if self.client.is_connected:
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self.client._flush_pending(force_flush=True)
                 await self.client.flush(FLUSH_SECONDS)
 
     async def publish(self, subject: str, data: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
