@@ -227,13 +227,16 @@ class TwinRecord(Message, frozen=True, kw_only=True):
 
 # --- sessions -------------------------------------------------------------------------------------------------------
 class Hello(Message, frozen=True, kw_only=True):
-    """A node comes. `seen` is the highest session that this edge has had."""
+    """A node comes. `seen` is the highest session that this edge has had; `n` counts the hellos of one run of EdgeHub,
+    `edge` names that run: a hello that was held up on its way must not take the place of a later one's session."""
 
     protocol: tuple[int, int] = PROTOCOL
     version: str = ""
     seen: int = 0
     labels: dict[str, str] = {}
     capacity: dict[str, str] = {}
+    edge: str = ""
+    n: int = 0
 
 
 class Limits(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -269,7 +272,7 @@ class BeatAnswer(Verdict, frozen=True, kw_only=True):
 
 
 class Session(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """What the bucket SESSIONS holds for a node: its session, and what it said of itself at hello."""
+    """What the bucket SESSIONS holds for a node: its session, and what it said of itself at its hello number `hello`."""
 
     session: int
     nonce: str
@@ -277,6 +280,8 @@ class Session(Message, frozen=True, kw_only=True, omit_defaults=False):
     version: str = ""
     labels: dict[str, str] = {}
     capacity: dict[str, str] = {}
+    edge: str = ""
+    hello: int = 0
 
 
 class Presence(Message, frozen=True, kw_only=True):

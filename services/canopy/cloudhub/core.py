@@ -71,6 +71,8 @@ def check_hello(hello: Hello) -> int:
     """The protocol to speak with a node that says `hello`. Raises Unacceptable."""
     if not 0 <= hello.seen < MAX_NUMBER:
         raise Unacceptable(f"seen {hello.seen}: should be a session of ours, from 0 up")
+    if not 0 <= hello.n < MAX_NUMBER or len(hello.edge) > MAX_VERSION_CHARACTERS or not hello.edge.isprintable():
+        raise Unacceptable(f"edge, n: should be at most {MAX_VERSION_CHARACTERS} printable characters, and from 0 up")
     if len(hello.version) > MAX_VERSION_CHARACTERS or not hello.version.isprintable():
         raise Unacceptable(f"version: should be at most {MAX_VERSION_CHARACTERS} printable characters")
     _check_map("labels", hello.labels, _LABEL, "a label's value (at most 63 letters, digits, '-', '_', '.')")

@@ -16,7 +16,7 @@ from canopy.cloudhub.core import Unacceptable, check_hello
 from canopy.cloudhub.counts import Counts
 from canopy.cloudhub.live import Live
 from canopy.cloudhub.records import Records
-from canopy.cloudhub.sessions import Contended, Nonces, Sessions
+from canopy.cloudhub.sessions import NONE, Contended, Late, Nonces, Sessions
 from canopy.contracts.catalogue import (
     BEAT,
     HELLO,
@@ -134,7 +134,11 @@ class Handlers:
         except Unacceptable as e:
             log.warning("hello of %s refused: %s", node, e)
             return HelloAnswer(verdict="refused", reason=str(e))
-        session = await self._sessions.open(node, hello, protocol)
+        try:
+            session = await self._sessions.open(node, hello, protocol)
+        except Late as e:
+            log.debug("%s", e)
+            return HelloAnswer(verdict="busy", reason="a later hello has come", retry_after_seconds=HELLO_RETRY_SECONDS)
         log.info("%s has come", node, extra={"session": session.session, "version": session.version})
         await self._present(node, session, {})
         return HelloAnswer(
@@ -161,7 +165,7 @@ class Handlers:
 
     async def _gate(self, node: str, said: Stamped) -> tuple[str, Session]:
         """Why a message may not pass (RULES 14), and the node's session."""
-        session = await self._sessions.current(node) or Session(session=0, nonce="")
+        session = await self._sessions.current(node) or NONE
         return refusal(said.session, session.session) if session.session else "hello", session
 
     # --- up ---------------------------------------------------------------------------------------------------------

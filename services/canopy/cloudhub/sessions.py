@@ -17,11 +17,16 @@ from canopy.sync.up import Stamp, next_session
 
 log = logging.getLogger("canopy.cloudhub")
 TRIES = 8
+NONE = Session(session=0, nonce="")
 _DECODER = msgspec.json.Decoder(Session)
 
 
 class Contended(Exception):
     """Others open sessions of this node just now, again and again."""
+
+
+class Late(Exception):
+    """The same run of the same EdgeHub has said a later hello, and nobody waits for an answer to this one."""
 
 
 class Sessions:
@@ -36,12 +41,14 @@ class Sessions:
         return None if value is None else readable(value)
 
     async def open(self, node: str, hello: Hello, protocol: int) -> Session:
-        """A new session, above all that were. Raises Contended."""
+        """A new session, above all that were. Raises Contended, Late."""
         address = SESSIONS.at(node=node)
         for _ in range(TRIES):
             last = await self._stream.get(address)
-            bucket = readable(last).session if last else 0
-            number = next_session(bucket, self._clock.now_ms(), hello.seen, await self._stamps(node))
+            was = readable(last) if last else NONE
+            if hello.edge and hello.edge == was.edge and hello.n <= was.hello:
+                raise Late(f"hello {hello.n} of {node} comes after {was.hello}")
+            number = next_session(was.session, self._clock.now_ms(), hello.seen, await self._stamps(node))
             session = Session(
                 session=number,
                 nonce=self._nonce(),
@@ -49,6 +56,8 @@ class Sessions:
                 version=hello.version,
                 labels=hello.labels,
                 capacity=hello.capacity,
+                edge=hello.edge,
+                hello=hello.n,
             )
             try:
                 await self._stream.put(address, encode(session), last.seq if last else 0)
@@ -90,4 +99,4 @@ def readable(value: Value) -> Session:
         return _DECODER.decode(value.data)
     except msgspec.DecodeError:
         log.warning("what %s holds is no session", value.subject)
-        return Session(session=0, nonce="")
+        return NONE

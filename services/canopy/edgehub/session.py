@@ -57,6 +57,7 @@ class SessionKeeper:
     ) -> None:
         self._bus, self.machine, self._clock, self._rng = bus, machine, clock, rng
         self._manner, self._health = manner, health
+        self._hellos = 0
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -109,7 +110,8 @@ class SessionKeeper:
                 log.log(logging.ERROR if loud else logging.INFO, "%s", text)
 
     async def _greet(self, seen: int) -> None:
-        hello = msgspec.structs.replace(self._manner.hello, seen=seen)
+        self._hellos += 1
+        hello = msgspec.structs.replace(self._manner.hello, seen=seen, n=self._hellos)
         try:
             answer = await self._bus.ask(c.HELLO, hello, timeout=self._manner.ask_seconds, node=self._bus.node)
         except (AskFailed, msgspec.DecodeError) as e:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -48,7 +49,9 @@ class EdgeHub:
 
 
 def _manner(settings: Settings) -> Manner:
-    hello = Hello(version=version("canopy"), labels=settings.labels, capacity=settings.capacity)
+    hello = Hello(
+        version=version("canopy"), labels=settings.labels, capacity=settings.capacity, edge=secrets.token_hex(8)
+    )
     return Manner(hello, settings.ask_seconds, settings.ask_tries, settings.compare_seconds)
 
 

@@ -170,6 +170,18 @@ async def test_presence_is_whole_at_each_beat_and_only_then_said(hub: Hub) -> No
     assert isinstance(said[0], Presence)
 
 
+async def test_a_hello_that_was_held_up_opens_no_session_over_a_later_one(hub: Hub) -> None:
+    """A link that was frozen, or a replica that was stopped, gives several at once and in any order; the last to be
+    answered would else be the session, and EdgeHub, which took its newest hello's, superseded by itself."""
+    newest = await hub.hello(edge="one", n=3)
+    for n in (1, 2, 3):
+        late = await hub.handlers.hello(Hello(edge="one", n=n), HERE)
+        assert late.verdict == "busy" and late.session == 0
+    assert (await hub.beat()).verdict == "ok" and hub.session == newest.session
+    another = await hub.handlers.hello(Hello(edge="two", n=1), HERE)
+    assert another.session > newest.session and (await hub.beat()).verdict == "superseded"
+
+
 async def test_a_storm_of_hellos_is_a_queue(hub: Hub) -> None:
     answers = await asyncio.gather(*(hub.handlers.hello(Hello(), HERE) for _ in range(2)))
     assert [a.verdict for a in answers] == ["ok", "ok"]
