@@ -16,13 +16,17 @@ from canopy.contracts.wire import PROTOCOL, BeatAnswer, HelloAnswer, Limits, Lin
 from canopy.runtime.backoff import Backoff
 
 NEVER = float("inf")
-HELLO_FIRST_SECONDS, HELLO_MOST_SECONDS = 0.2, 5.0
-"""Between hellos that nobody answers; each one crosses the link."""
+HELLO_FIRST_SECONDS, HELLO_MOST_SECONDS = 0.2, 2.0
+"""Between hellos that nobody answers: a node is back at most so long, and one unanswered hello, after CloudHub is. Each
+one crosses the link (300 bytes); 10,000 nodes say some 5,000 a second, which a returning CloudHub tells to come later.
+"""
 LINK_DOWN_SECONDS = (0.5, 1.0)
 """Between hellos while the link itself is down: the leaf says so without sending anything."""
 REFUSED_SECONDS = (20.0, 40.0)
 """After the cloud has refused this node: only a person or another release changes that."""
-SUPERSEDED_FIRST_SECONDS, SUPERSEDED_MOST_SECONDS = 1.0, 64.0
+SUPERSEDED_FIRST_SECONDS, SUPERSEDED_MOST_SECONDS = 1.0, 16.0
+"""Between two tries of who lost its session to another machine (RULES 15): two machines take it from each other every
+16 s at most, and after one is gone the other is back within that time."""
 SETTLED_SECONDS = 2 * SUPERSEDED_MOST_SECONDS
 """A session held that long ends a quarrel of two machines: their waits are shorter."""
 CLOCK_SECONDS = 5.0

@@ -6,8 +6,10 @@ import random
 from canopy.contracts.wire import AsOf
 from canopy.runtime.backoff import Backoff
 
-FIRST_SECONDS, MOST_SECONDS = 0.2, 10.0
-"""After a page that failed, was refused for being older, or ended unequal."""
+FIRST_SECONDS, MOST_SECONDS = 0.2, 3.0
+"""After a page that failed, was refused for being older, or ended unequal: so late, at most, is a set right after a
+controller is back. A busy cloud says longer times itself."""
+MOST_BUSY_SECONDS = 10.0
 
 
 class Pace:
@@ -33,7 +35,7 @@ class Pace:
 
     def on_failure(self, now: float, after_seconds: float = 0.0) -> None:
         """A page brought no answer, or one that was no good."""
-        self.due = now + max(self._backoff.next_seconds(), min(after_seconds, MOST_SECONDS))
+        self.due = now + max(self._backoff.next_seconds(), min(after_seconds, MOST_BUSY_SECONDS))
 
     def on_push(self, equal: bool, now: float) -> None:
         """A push was taken; it led to the cloud's hash or not."""

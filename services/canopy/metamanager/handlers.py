@@ -103,14 +103,7 @@ class Channel:
 
     async def _until_due(self) -> None:
         while (left := self._pace.due - self._clock.monotonic()) > 0:
-            self._wake.clear()
-            timer = asyncio.ensure_future(self._clock.sleep(left))
-            waker = asyncio.ensure_future(self._wake.wait())
-            try:
-                await asyncio.wait((timer, waker), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                timer.cancel()
-                waker.cancel()
+            await self._clock.wait(self._wake, left)
 
     async def _take(self, message: PageAnswer | Push) -> Change | None:
         """Judge, store, commit; None if it was refused."""

@@ -34,12 +34,12 @@ def test_when_the_next_page_is_due(taken: bool, passing: bool, goes_on: bool, at
     assert at_least <= made.due - 100 <= at_most
 
 
-def test_failures_wait_ever_longer_up_to_ten_seconds() -> None:
+def test_failures_wait_ever_longer_up_to_three_seconds() -> None:
     made, waits = pace(), []
     for _ in range(200):
         made.on_failure(100.0)
         waits.append(made.due - 100)
-    assert max(waits[:2]) <= 0.4 and 8 < max(waits) <= 10
+    assert max(waits[:2]) <= 0.4 and 2.5 < max(waits) <= 3
 
 
 def test_a_retry_is_not_before_its_time_but_bounded() -> None:
@@ -54,7 +54,7 @@ def test_a_set_that_never_gets_equal_is_asked_with_backoff() -> None:
     made = pace()
     for _ in range(20):
         made.on_page(True, True, False, 100.0)
-    assert made._backoff.ceiling_seconds == 10
+    assert made._backoff.ceiling_seconds == 3
 
 
 def test_a_new_session_leads_to_a_page_at_once_and_a_beat_does_not() -> None:
