@@ -8,7 +8,7 @@ import base64
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,13 @@ from canopy.bus.jsapi import (
 )
 from canopy.bus.outcome import AskFailed, AskTimeout, NoResponders
 from canopy.contracts.roles import STREAMS
+from canopy.runtime.logs import once_per
 
 log = logging.getLogger("canopy.bus")
 WRITE_SECONDS = 5.0
 HEARTBEAT_SECONDS = 5.0
+TRY_AGAIN_SECONDS = 0.5
+SAY_AGAIN_SECONDS = 30.0
 
 
 class WrongSequence(Exception):
@@ -65,13 +68,15 @@ class LastValues:
             "num_replicas": replicas,
             "allow_direct": True,
         }
+        say = once_per(SAY_AGAIN_SECONDS)
         while True:
             try:
                 await ensure_stream(self._bus, config)
                 return
             except (NoResponders, AskTimeout) as e:
-                log.info("stream %s: %s; trying on", self.name, e)
-                await asyncio.sleep(0.5)
+                if say("stream"):
+                    log.info("stream %s: %s; trying on", self.name, e)
+                await asyncio.sleep(TRY_AGAIN_SECONDS)
 
     async def created(self) -> tuple[str, int]:
         """The stream's creation time and its last sequence: another time is another stream."""
@@ -198,6 +203,7 @@ class Reader:
 class Follow:
     """Follow a stream for ever: `on_reset`, then every last value, then `on_caught_up`, then what comes.
 
+    `ensure` is awaited before each reading: the one who makes the stream makes it again when the hub has lost it.
     It begins again, with `on_reset`, after a reconnect, a gap, a silence, and when the stream is another one or has
     lost its end; those who follow hold nothing that the stream does not.
     """
@@ -210,8 +216,10 @@ class Follow:
         on_reset: Callable[[], None],
         on_value: Callable[[Value], None],
         on_caught_up: Callable[[], None] = lambda: None,
+        ensure: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._stream, self._wild = stream, wild
+        self._stream, self._wild, self._ensure = stream, wild, ensure
+        self._say = once_per(SAY_AGAIN_SECONDS)
         self._on_reset, self._on_value, self._on_caught_up = on_reset, on_value, on_caught_up
         self._again = asyncio.Event()
         self._last_seq = 0
@@ -225,8 +233,9 @@ class Follow:
                 try:
                     await self._once()
                 except (AskFailed, StreamError, TimeoutError) as e:
-                    log.info("following %s: %s; trying on", self._stream.name, e)
-                    await asyncio.sleep(0.5)
+                    if self._say("trying on"):
+                        log.info("following %s: %s; trying on", self._stream.name, e)
+                    await asyncio.sleep(TRY_AGAIN_SECONDS)
         finally:
             connection.forget(self._reconnected)
 
@@ -235,6 +244,8 @@ class Follow:
 
     async def _once(self) -> None:
         self._again.clear()
+        if self._ensure is not None:
+            await self._ensure()
         created, _ = await self._stream.created()
         self._last_seq = 0
         self._on_reset()
@@ -246,9 +257,11 @@ class Follow:
     async def _broken(self, reader: Reader, created: str) -> bool:
         """Wait a heartbeat; True if the reading must begin again."""
         waits = [asyncio.ensure_future(self._again.wait()), asyncio.ensure_future(reader.broken.wait())]
-        done, rest = await asyncio.wait(waits, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        for wait in rest:
-            wait.cancel()
+        try:
+            done, _ = await asyncio.wait(waits, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         if done:
             return True
         if asyncio.get_running_loop().time() - reader.last_heard > 3 * HEARTBEAT_SECONDS:

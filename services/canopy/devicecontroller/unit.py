@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -50,14 +50,17 @@ class DeviceController:
     async def _work(self, bus: Bus, kube: Kube, started: Callable[[], None]) -> None:
         replica, marks = Replica(), LastValues(bus, "CLUSTER")
         self._gauges(replica)
-        await marks.ensure(self._settings.cluster_max_bytes, self._settings.replicas)
+
+        async def ensure() -> None:
+            await marks.ensure(self._settings.cluster_max_bytes, self._settings.replicas)
+
         replica.cluster = await cluster_uid(kube)
         leading = self._leading(bus, kube, replica)
         self._env.metrics.gauge(
             "canopy_devicecontroller_leads", "Whether this replica leads: 1 or 0.", lambda: float(leading.leads())
         )
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_epoch(marks, replica).run())
+            tasks.create_task(_epoch(marks, replica, ensure).run())
             watches = informers(kube, replica)
             self._env.metrics.gauge(
                 "canopy_devicecontroller_watches_failing",
@@ -103,7 +106,7 @@ class DeviceController:
         sizes("canopy_devicecontroller_nodes", "Nodes that should have anything.", lambda: replica.placement.size)
 
 
-def _epoch(marks: LastValues, replica: Replica) -> Follow:
+def _epoch(marks: LastValues, replica: Replica, ensure: Callable[[], Awaitable[None]]) -> Follow:
     """Keep the epoch as CLUSTER says it; what says none means the first."""
     decode = msgspec.json.Decoder(AsOf).decode
 
@@ -114,7 +117,12 @@ def _epoch(marks: LastValues, replica: Replica) -> Follow:
         replica.epoch = replica.epoch or FIRST_EPOCH
 
     return Follow(
-        marks, catalogue.CLUSTER.at(channel=CHANNEL), on_reset=_nothing, on_value=take, on_caught_up=caught_up
+        marks,
+        catalogue.CLUSTER.at(channel=CHANNEL),
+        on_reset=_nothing,
+        on_value=take,
+        on_caught_up=caught_up,
+        ensure=ensure,
     )
 
 
