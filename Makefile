@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types architecture unit integration format lock clean
+.PHONY: help demo test check lint types architecture unit integration bench format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ test: $(VENV)/.ready ## everything that needs no container engine (ARGS=... goes
 check: lint types architecture unit ## lint, types, architecture, pure unit tests; no server
 
 lint: $(VENV)/.ready
-	@$(BIN)/ruff check libs services tests && $(BIN)/ruff format --check --quiet libs services tests
+	@$(BIN)/ruff check libs services tests bench && $(BIN)/ruff format --check --quiet libs services tests bench
 types: $(VENV)/.ready
 	@$(BIN)/mypy
 architecture: $(VENV)/.ready
@@ -42,8 +42,12 @@ unit: $(VENV)/.ready
 integration: $(VENV)/.ready ## only the tests that start real servers
 	@$(BIN)/pytest -m server -n 2 --dist loadgroup $(ARGS)
 
+bench: $(VENV)/.ready ## figures (needs mosquitto-clients): twin updates of one device and of a hundred
+	@$(BIN)/python bench/twin.py $(ARGS)
+	@$(BIN)/python bench/twin.py --devices 100 $(ARGS)
+
 format: $(VENV)/.ready ## let ruff mend what it can
-	@$(BIN)/ruff check --fix --quiet libs services tests; $(BIN)/ruff format --quiet libs services tests
+	@$(BIN)/ruff check --fix --quiet libs services tests bench; $(BIN)/ruff format --quiet libs services tests bench
 
 lock: $(UV) ## pin anew: requirements/*.txt, with hashes and without index addresses
 	@$(UV) lock --quiet --upgrade
