@@ -15,6 +15,7 @@ from canopy.bus.outcome import AskFailed
 from canopy.contracts import catalogue as c
 from canopy.contracts.wire import AsOf, Key, Put, SetChanged
 from canopy.runtime.backoff import Backoff
+from canopy.runtime.clock import Clock
 from canopy.sync.down import Change, Follower
 
 log = logging.getLogger("canopy.bus")
@@ -36,6 +37,7 @@ class SetReader:
         take: Take,
         *,
         seconds: float,
+        clock: Clock,
         rng: random.Random,
         as_of: Callable[[], AsOf | None] = lambda: None,
     ) -> None:
@@ -45,7 +47,7 @@ class SetReader:
         self._puts: dict[Key, Put] = {}
         self._woken = asyncio.Event()
         self._backoff = Backoff(FIRST_SECONDS, MOST_SECONDS, rng)
-        self._rng, self._quiet = rng, False
+        self._clock, self._rng, self._quiet = clock, rng, False
         self._handed: AsOf | None = None
 
     async def changed(self, message: SetChanged, place: Place[SetChanged]) -> None:
@@ -55,16 +57,9 @@ class SetReader:
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:
-            self._woken.clear()
             read = await self._pass()
-            await self._wait(self._seconds * self._rng.uniform(0.8, 1.2) if read else self._backoff.next_seconds())
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
+            pause = self._seconds * self._rng.uniform(0.8, 1.2) if read else self._backoff.next_seconds()
+            await self._clock.wait(self._woken, pause)
 
     async def _pass(self) -> bool:
         """Read the set whole; False if MetaManager does not answer, or has nothing proven."""

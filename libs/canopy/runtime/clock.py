@@ -1,6 +1,7 @@
 """Time as a dependency. Shells take a Clock; cores take the milliseconds. Tests use `canopy.testing.clock`."""
 
 import asyncio
+import math
 import time
 from typing import Protocol
 
@@ -14,6 +15,9 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        """Until `event` is set, at most so long (math.inf: without end); then clear it. For its one waiter."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -26,3 +30,11 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                await event.wait()
+        except TimeoutError:
+            pass
+        event.clear()

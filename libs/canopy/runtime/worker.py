@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from canopy.runtime.clock import Clock
 from canopy.runtime.workqueue import Queue
@@ -55,7 +56,6 @@ class Worker(Generic[K]):
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _step(self) -> None:
-        self._wake.clear()
         now = self._clock.monotonic()
         room = len(self._tasks) < self._most
         key = self.queue.take(now) if room else None
@@ -64,7 +64,8 @@ class Worker(Generic[K]):
             return
         if room and self.queue.starved(now):
             self._on_starved()
-        await self._pause(self.queue.wait_seconds(now) if room else None)
+        seconds = self.queue.wait_seconds(now) if room else None
+        await self._clock.wait(self._wake, math.inf if seconds is None else seconds)
 
     def _begin(self, key: K) -> None:
         task = asyncio.get_running_loop().create_task(self._work(key))
@@ -80,14 +81,3 @@ class Worker(Generic[K]):
         now = self._clock.monotonic()
         self._on_done(worked, self.queue.done(key, now, wrote=worked.wrote, again=worked.again, away=worked.away))
         self._wake.set()
-
-    async def _pause(self, seconds: float | None) -> None:
-        """Until something is marked or done, or `seconds` have passed."""
-        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._wake.wait())]
-        if seconds is not None:
-            waits.append(asyncio.ensure_future(self._clock.sleep(seconds)))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()

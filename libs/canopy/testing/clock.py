@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import itertools
+import math
 
 DEADLINE_SECONDS = 5.0
 ROUNDS_TO_SETTLE = 20
@@ -30,6 +31,17 @@ class FrozenClock:
         waiting = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._seconds + seconds, next(self._order), waiting))
         await waiting
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        waits = [asyncio.ensure_future(event.wait())]
+        if seconds != math.inf:
+            waits.append(asyncio.ensure_future(self.sleep(seconds)))  # type: ignore[arg-type]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+        event.clear()
 
     @property
     def sleepers(self) -> int:

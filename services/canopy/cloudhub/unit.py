@@ -1,7 +1,6 @@
 """The composition root of CloudHub: the only place that builds."""
 
 import asyncio
-import contextlib
 import logging
 import random
 import secrets
@@ -120,10 +119,7 @@ class CloudHub:
         self._env.connection.on_reconnect(reconnected)
         try:
             while True:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(STREAMS_SECONDS):
-                        await back.wait()
-                back.clear()
+                await self._clock.wait(back, STREAMS_SECONDS)
                 await self._ensure(parts)
         finally:
             self._env.connection.forget(reconnected)

@@ -20,7 +20,7 @@ from canopy.devicetwin.desired import facts
 from canopy.devicetwin.repeats import Repeats
 from canopy.devicetwin.rows import Changes, Rows
 from canopy.devicetwin.shelf import Shelf
-from canopy.devicetwin.stream import Stream, wait_for
+from canopy.devicetwin.stream import Stream
 from canopy.devicetwin.topics import Said
 from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock
@@ -148,7 +148,7 @@ class Handlers:
         if self._set or await self._resumed():
             arrived = await self._next()
         else:
-            await wait_for(self._woken, self._resume_wait.next_seconds())
+            await self._clock.wait(self._woken, self._resume_wait.next_seconds())
         events, self._waiting = self._waiting, []
         self._woken.clear()
         if self._set and any(isinstance(e, Spoken) for e in events):
@@ -205,7 +205,7 @@ class Handlers:
             log.exception("a batch of %d could not be stored; it is read again", len(fresh) + len(gathered.events))
             _give_up(gathered.events)
             self._set = False
-            await wait_for(self._woken, self._resume_wait.next_seconds())
+            await self._clock.wait(self._woken, self._resume_wait.next_seconds())
             return
         self._keep(changes, batch)
         await self._say(batch.said)

@@ -28,7 +28,6 @@ from canopy.contracts.wire import (
 from canopy.devicetwin.batch import Acknowledged, Event, Resend
 from canopy.devicetwin.device import Device
 from canopy.devicetwin.shelf import Shelf
-from canopy.devicetwin.stream import wait_for
 from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock
 from canopy.sync.up import acknowledges
@@ -133,7 +132,7 @@ class Reports:
             if busy:
                 await self._clock.sleep(self._pause_seconds)
             else:
-                await wait_for(self._woken, LOOK_SECONDS)
+                await self._clock.wait(self._woken, LOOK_SECONDS)
 
     async def _failed(self, why: Exception) -> None:
         if not self._down_said:
@@ -141,7 +140,7 @@ class Reports:
             self._down_said = True
         seconds = max(self._backoff.next_seconds(), min(getattr(why, "seconds", 0.0), MOST_BUSY_SECONDS))
         # not woken by changes: thousands may come a second while nobody takes them
-        await wait_for(self._came_back, seconds)
+        await self._clock.wait(self._came_back, seconds)
 
     async def _step(self) -> bool:
         """One thing that is to be sent; False if there is nothing."""
@@ -177,7 +176,7 @@ class Reports:
         Not woken by a change: where every row has changed since it was sent, there is none."""
         stored = asyncio.Event()
         if self._put(Acknowledged(entries, stored.set)):  # type: ignore[arg-type]
-            await wait_for(stored, self._ask_seconds)
+            await self._clock.wait(stored, self._ask_seconds)
 
     def _refused(self, result: ReportResult) -> None:
         key = (result.namespace, result.name)

@@ -4,7 +4,6 @@ The position that is stored is that of the last message taken. Behind a new run 
 messages that lay there at connect and are not newer than the position are passed over.
 """
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Protocol
@@ -93,13 +92,3 @@ class Stream:
         self.position = position
         if arrived:
             await self._source.acknowledge(arrived[-1])
-
-
-async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, at most so long; then clear it."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
-    event.clear()

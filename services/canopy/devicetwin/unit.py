@@ -88,7 +88,13 @@ class DeviceTwin:
             bus, shelf, handlers.put, SystemClock(), rng, settings.report_seconds, settings.report_pause_seconds
         )
         reading = SetReader(
-            bus, CHANNEL, handlers.read, seconds=settings.read_seconds, rng=rng, as_of=lambda: handlers.as_of
+            bus,
+            CHANNEL,
+            handlers.read,
+            seconds=settings.read_seconds,
+            clock=SystemClock(),
+            rng=rng,
+            as_of=lambda: handlers.as_of,
         )
         handlers.on_change.append(reports.wake)
         bus.connection.on_reconnect(handlers.reconnected)

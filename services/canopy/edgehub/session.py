@@ -82,14 +82,7 @@ class SessionKeeper:
 
     async def _until_due(self) -> None:
         while (left := self.machine.link.due - self._clock.monotonic()) > 0:
-            self._wake.clear()
-            timer = asyncio.ensure_future(self._clock.sleep(min(left, 3600.0)))
-            waker = asyncio.ensure_future(self._wake.wait())
-            try:
-                await asyncio.wait((timer, waker), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                timer.cancel()
-                waker.cancel()
+            await self._clock.wait(self._wake, left)
 
     async def _do(self, actions: Actions) -> None:
         for action in actions:

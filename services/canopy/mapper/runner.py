@@ -98,9 +98,9 @@ class Runner:
         """Serve until cancelled; then let go of every device."""
         try:
             while True:
-                self._woken.clear()
                 self._start_what_is_due(self._clock.monotonic())
-                await self._sleep_until(min(self._jobs.next_at(), self._reports.next_at()))
+                due = min(self._jobs.next_at(), self._reports.next_at())
+                await self._clock.wait(self._woken, max(0.0, due - self._clock.monotonic()))
         finally:
             await self._close_all()
 
@@ -212,18 +212,6 @@ class Runner:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a bug in the mapper", exc_info=task.exception())
-
-    async def _sleep_until(self, when: float) -> None:
-        if when == NEVER:
-            await self._woken.wait()
-            return
-        waking = asyncio.ensure_future(self._woken.wait())
-        sleeping = asyncio.ensure_future(self._clock.sleep(max(0.0, when - self._clock.monotonic())))
-        try:
-            await asyncio.wait({waking, sleeping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waking.cancel()
-            sleeping.cancel()
 
     async def _close_all(self) -> None:
         tasks = list(self._tasks)

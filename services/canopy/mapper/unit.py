@@ -17,7 +17,7 @@ from canopy.mapper.handlers import Handlers, OverTheBus
 from canopy.mapper.runner import Runner
 from canopy.mapper.sdk import Driver
 from canopy.mapper.settings import Settings
-from canopy.runtime.clock import SystemClock
+from canopy.runtime.clock import Clock, SystemClock
 from canopy.runtime.settings import SettingsError, load
 
 NAME = "mapper"
@@ -53,16 +53,19 @@ class Mapper:
         bus, rng = self._environment.bus(NAME), random.Random()  # noqa: S311
         session = f"{time.time_ns() // 1_000_000:014d}-{uuid.uuid4().hex[:6]}"
         pace = Pace(refresh_seconds=self._settings.refresh_seconds)
-        self._runner = Runner(self._driver, OverTheBus(bus), SystemClock(), rng, session, pace)
+        clock = SystemClock()
+        self._runner = Runner(self._driver, OverTheBus(bus), clock, rng, session, pace)
         try:
-            await self._work(bus, self._runner, rng, started)
+            await self._work(bus, self._runner, clock, rng, started)
         finally:
             self._runner = None
             await bus.close()
 
-    async def _work(self, bus: Bus, runner: Runner, rng: random.Random, started: Callable[[], None]) -> None:
+    async def _work(
+        self, bus: Bus, runner: Runner, clock: Clock, rng: random.Random, started: Callable[[], None]
+    ) -> None:
         handlers = Handlers(runner)
-        reader = SetReader(bus, CHANNEL, handlers.take, seconds=self._settings.read_seconds, rng=rng)
+        reader = SetReader(bus, CHANNEL, handlers.take, seconds=self._settings.read_seconds, clock=clock, rng=rng)
         await bus.hear(c.META_CHANGED, reader.changed, channel=CHANNEL)
         await bus.hear(c.TWIN_DELTA, handlers.delta)
         async with asyncio.TaskGroup() as tasks:

@@ -15,7 +15,17 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, get_current_span, set_span_in_context
 
 from canopy.runtime.telemetry.finished import FinishedSpan, finished
-from canopy.runtime.telemetry.handles import LEFT_OUT, NOTHING, Carried, Kind, LeftOut, Recorded, Spanning, Value
+from canopy.runtime.telemetry.handles import (
+    LEFT_OUT,
+    NOTHING,
+    REFUSED,
+    Carried,
+    Kind,
+    LeftOut,
+    Recorded,
+    Spanning,
+    Value,
+)
 from canopy.runtime.telemetry.rate import Rate
 from canopy.runtime.telemetry.traceparent import HEADER, parse, write
 
@@ -61,9 +71,11 @@ class Telemetry:
         attributes: Mapping[str, Value] | None = None,
         *,
         always: bool = False,
+        begins: bool = True,
     ) -> Spanning:
         """Around a piece of work. `context` is its parent (from `extract` or `remote`); None: the current one.
 
+        `begins=False`: joins a trace, but begins none, and nothing inside of it does: for what timers do.
         An exception marks the span as failed and goes on; a cancellation is not a failure.
         """
         if self._tracer is None:
@@ -77,6 +89,8 @@ class Telemetry:
             return self._recorded(name, _NO_PARENT, kind, attributes)
         if LEFT_OUT in around:
             return NOTHING
+        if not begins:
+            return Carried(REFUSED)
         if self._new_traces.allows():
             return self._recorded(name, _NO_PARENT, kind, attributes)
         return LeftOut(self._record_failure, name, kind, attributes)

@@ -1,7 +1,10 @@
 """The real clock and the one that stands still."""
 
 import asyncio
+import math
 import time
+
+import pytest
 
 from canopy.runtime.clock import Clock, SystemClock
 from canopy.testing.clock import FrozenClock
@@ -44,6 +47,28 @@ async def test_sleepers_wake_at_their_own_moments_and_in_order() -> None:
         task.cancel()
     await asyncio.wait(tasks)
     assert clock.sleepers == 0
+
+
+@pytest.mark.parametrize("clock", [SystemClock(), FrozenClock()], ids=["system", "frozen"])
+async def test_a_wait_ends_with_its_event_and_clears_it(clock: Clock) -> None:
+    for seconds in (60.0, math.inf):
+        event = asyncio.Event()
+        task = asyncio.create_task(clock.wait(event, seconds))
+        await asyncio.sleep(0)
+        assert not task.done()
+        event.set()
+        await asyncio.wait_for(task, 5)
+        assert not event.is_set()
+
+
+async def test_a_wait_ends_with_its_time() -> None:
+    clock, event = FrozenClock(), asyncio.Event()
+    task = asyncio.create_task(clock.wait(event, 2))
+    await clock.advance(1.9)
+    assert not task.done()
+    await clock.advance(0.1)
+    assert task.done() and clock.sleepers == 0
+    await SystemClock().wait(event, 0.001)
 
 
 async def test_a_test_can_wait_until_somebody_sleeps() -> None:

@@ -22,12 +22,12 @@ from canopy.devicetwin.rows import Rows
 from canopy.devicetwin.shelf import Shelf, seal
 from canopy.devicetwin.stream import Stream
 from canopy.devicetwin.topics import Topics
+from canopy.runtime.clock import SystemClock
 from canopy.runtime.metrics import Metrics
 from canopy.runtime.telemetry import Telemetry
 from canopy.store.migrations import migrations_of
 from canopy.store.sqlite import Database
 from canopy.sync.ingest import Position, StreamNow
-from canopy.testing.clock import FrozenClock
 from canopy.testing.wait import until
 
 D1 = ("default", "d1")
@@ -114,7 +114,7 @@ class Desk:
             self.shelf,
             None,
             Context(Topics("node"), lambda: "new", lambda trace: trace, 65536),
-            FrozenClock(),
+            SystemClock(),
             counts,
             Repeats(rng),
             self.source.wake,
