@@ -4,12 +4,12 @@ or comes back as another stream; a reader that dies. Whatever had its PUBACK and
 Each mutant leaves one rule out; a walk notices it.
 """
 
+import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import Phase, find, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.errors import NoSuchExample
 
 from canopy.sync.ingest import Position, Resume, StreamNow, resume
 
@@ -157,7 +157,7 @@ def _from_the_beginning(position: Position, stream: StreamNow, gated: bool) -> R
     return Resume(resume(position, stream, gated).position, 1)
 
 
-SEARCH = settings(max_examples=4000, deadline=None, database=None, phases=[Phase.generate], derandomize=True)
+SEARCHED_WALKS = 4000
 
 
 @pytest.mark.parametrize(
@@ -179,10 +179,9 @@ def test_leaving_one_rule_out_breaks_something(mutant: Decide, gated: bool) -> N
             return True
         return False
 
-    try:
-        find(WALKS, breaks, settings=SEARCH)
-    except NoSuchExample:
-        pytest.fail(f"no walk notices {mutant.__doc__}")
+    rng = random.Random(1)
+    walks = (rng.choices(STEPS, k=rng.randint(1, 40)) for _ in range(SEARCHED_WALKS))
+    assert any(breaks(steps) for steps in walks), f"no walk notices {mutant.__doc__}"
 
 
 @pytest.mark.parametrize(
