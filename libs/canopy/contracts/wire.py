@@ -272,7 +272,7 @@ class BeatAnswer(Verdict, frozen=True, kw_only=True):
 
 
 class Session(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """What the bucket SESSIONS holds for a node: its session, and what it said of itself at its hello number `hello`."""
+    """What the bucket SESSIONS holds for a node: its session, and what it said of itself at its `hello`th hello."""
 
     session: int
     nonce: str

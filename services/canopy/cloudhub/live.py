@@ -28,6 +28,8 @@ KEPT_SECONDS = 86_400.0
 PRESENCE = "presence"
 PRESENCE_KEPT_MS = 7 * 86_400_000
 WORKERS = 8
+MEND_SECONDS = 2.0
+MOST_SINGLE_READS = 16
 MOST_WAITING = 20_000
 """Records that wait for the cache, of all nodes; beyond, a node's are read anew from TWINS when its turn comes."""
 _RECORD = msgspec.json.Decoder(TwinRecord)
@@ -65,6 +67,7 @@ class Live:
         self._queued: set[str] = set()
         self._busy: set[str] = set()
         self._refreshed: dict[str, float] = {}
+        self._mended: dict[str, float] = {}
         self._waiting = 0
 
     # --- told by handlers -------------------------------------------------------------------------------------------
@@ -182,13 +185,40 @@ class Live:
 
     # --- read by the API --------------------------------------------------------------------------------------------
     async def of(self, node: str) -> dict[Name, TwinRecord]:
-        """The live twins of a node; from TWINS while the cache has none. Raises AskFailed, StreamError."""
+        """The live twins of a node; from TWINS what the cache has not, or has older than this replica knows: another
+        replica may write late, or into a memory of its own. Raises AskFailed, StreamError."""
+        found, view = await self._cached(node), self._records.view
+        if found is None or not view.caught_up:
+            return await self._stored(node)
+        late = view.later(node, {key: (record.session, record.n) for key, record in found.items()})
+        if not late:
+            return found
+        self._mend(node)
+        if len(late) > MOST_SINGLE_READS:
+            return await self._stored(node)
+        newer = await asyncio.gather(*(self._records.one(node, key) for key in late))
+        if not all(newer):  # purged, and the view has not heard of it
+            return await self._stored(node)
+        return found | _decoded(filter(None, newer))
+
+    async def _cached(self, node: str) -> dict[Name, TwinRecord] | None:
         try:
             if await self._cache.get(f"livehash:{node}") is not None:
                 return _decoded((await self._cache.hgetall(f"live:{node}")).values())
         except CacheUnavailable:
             self._counts.cache_failures.add()
+        return None
+
+    async def _stored(self, node: str) -> dict[Name, TwinRecord]:
         return _decoded(data for _, data in (await self._records.of(node)).values())
+
+    def _mend(self, node: str) -> None:
+        """Write the live twins anew, unless they are just being written, or were not long ago."""
+        now = self._clock.monotonic()
+        if node in self._jobs or node in self._busy or now - self._mended.get(node, -MEND_SECONDS) < MEND_SECONDS:
+            return
+        self._mended[node] = now
+        self._job(node).anew = True
 
     async def presences(self, now_ms: int) -> dict[str, Presence]:
         """Nodes as they were last heard; empty while the cache does not answer."""

@@ -148,6 +148,11 @@ class Records:
         value = await self._stream.get(address)
         return None if value is None else readable(value)
 
+    async def one(self, node: str, key: Name) -> bytes | None:
+        """The record of a device as the stream holds it now."""
+        value = await self._stream.get(TWINS.at(node=node, namespace=key[0], name=key[1]))
+        return None if value is None else value.data
+
     async def of(self, node: str) -> dict[Name, tuple[Stored, bytes]]:
         """All records of a node as the stream holds them now; the view is refreshed with them."""
         before = self.view.sequences(node)

@@ -11,6 +11,7 @@ from canopy.contracts.wire import Name, StateEntry
 from canopy.sync.sets import HashedSet
 from canopy.sync.up import Stamp, Stored
 
+NO_STAMP: Stamp = (-1, -1)
 EMPTY_HASH = HashedSet[StateEntry]().hash
 
 
@@ -71,6 +72,11 @@ class View:
         """The stamps of a node's records (RULES 13)."""
         found = self._nodes.get(node)
         return [stamp for stamp, _ in found.rest.values()] if found else []
+
+    def later(self, node: str, stamps: Mapping[Name, Stamp]) -> list[Name]:
+        """The devices of a node of which this view knows a later record than that with the given stamp."""
+        found = self._nodes.get(node)
+        return [key for key, (stamp, _) in found.rest.items() if stamps.get(key, NO_STAMP) < stamp] if found else []
 
     def refresh(self, node: str, before: Mapping[Name, int], records: Iterable[Stored]) -> None:
         """Take what was read of a node. What was known `before` the reading, and did not come, has been purged."""

@@ -334,6 +334,25 @@ async def test_a_cache_that_lost_something_is_written_anew_from_twins(hub: Hub, 
     await until(lambda: _equals(hub, {"default/a": 2 if harm.startswith("away") else 1}), seconds=3)
 
 
+@pytest.mark.parametrize("count", [1, 20])
+async def test_what_another_replica_wrote_late_or_elsewhere_is_read_from_twins(hub: Hub, count: int) -> None:
+    """Two replicas, each with a memory of its own, or one stopped for a while between TWINS and Redis. Seen to show
+    the older value until a later beat (of the right replica) when the cache alone was read."""
+    await hub.hello()
+    names = [f"d{i:02}" for i in range(count)]
+    for name in names:
+        await hub.report(hub.make_report(name, "1"))
+    await until(lambda: _equals(hub, {f"default/{n}": 1 for n in names}))
+    older = dict(await hub.cache.hgetall(f"live:{NODE}"))
+    for name in names:
+        await hub.report(hub.make_report(name, "2", revision=2))
+    await until(lambda: _equals(hub, {f"default/{n}": 2 for n in names}))
+    await hub.cache.hset(f"live:{NODE}", older, 60)
+    shown = await hub.live.of(NODE)
+    assert {r.state.twins["t"].reported.value for r in shown.values()} == {"2"} and len(shown) == count
+    await until(lambda: _equals(hub, {f"default/{n}": 2 for n in names}))
+
+
 async def test_an_edited_live_twin_is_mended_by_the_refresh(hub: Hub) -> None:
     await hub.hello()
     await hub.report(hub.make_report("a", "1"))
