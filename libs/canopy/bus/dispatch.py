@@ -20,6 +20,7 @@ Q_contra = TypeVar("Q_contra", contravariant=True)
 A_co = TypeVar("A_co", covariant=True)
 Q = TypeVar("Q")
 A = TypeVar("A")
+_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Dispatch:
     async def _handle(self, message: Msg) -> None:
         tokens = self._subject.tokens(message.subject)
         if tokens is None:
-            return await self._answer(message, Reject(404, f"{message.subject} is no subject of ours"))
+            return await self._stranger(message)
         headers = dict(message.headers or {})
         try:
             body = message.data if self._decoder is None else self._decoder.decode(message.data)
@@ -90,6 +91,13 @@ class Dispatch:
             return await self._answer(message, Reject(400, f"{self._subject.pattern}: {e}"))
         with self._telemetry.span(self._subject.pattern, context=self._telemetry.extract(headers), kind="server"):
             return await self._answer(message, await self._outcome(body, Place(tokens, headers, message.subject)))
+
+    async def _stranger(self, message: Msg) -> None:
+        """A subject of the right form with words that may not stand there. Anybody may send thousands: no log line."""
+        shown = message.subject[:_SHOWN_CHARACTERS]
+        if message.reply:
+            return await self._answer(message, Reject(404, f"{shown} is no subject of ours"))
+        log.debug("%s is no subject of ours", shown)
 
     async def _outcome(self, body: Any, place: Place[Any]) -> bytes | Exception | None:
         """The encoded answer, none where nothing is answered, or the failure to be said."""

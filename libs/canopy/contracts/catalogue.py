@@ -5,7 +5,7 @@ Four planes: `link` (between a node and CloudHub, the only thing that crosses), 
 """
 
 from canopy.contracts import wire
-from canopy.contracts.subject import AnySubject, Subject, said
+from canopy.contracts.subject import TOPIC_NAME, AnySubject, Subject, said
 
 DOWN_CHANNELS = ("devices",)
 """Sets that a controller owns and a node follows."""
@@ -108,7 +108,7 @@ _NODE = "$hw.events.node.{node}"
 
 
 def _topic(pattern: str, doc: str) -> Subject[bytes, None]:
-    return Subject(pattern, bytes, dot="//", doc=doc)
+    return Subject(pattern, bytes, dot="//", names=TOPIC_NAME, doc=doc)
 
 
 TWIN_UPDATE = _topic(_DEVICE + ".twin.update", "in: a device reports, or sets what is expected")

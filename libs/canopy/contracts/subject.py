@@ -13,6 +13,8 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 _KUBE_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+TOPIC_NAME = re.compile(r"[^\s*>/]{1,253}")
+"""A name as a stranger may write it in an MQTT topic: one that cannot exist is answered like one that does not."""
 _WORD = re.compile(r"[A-Za-z0-9-]{1,64}")
 _PLACE = re.compile(r"\{(\w+)\}")
 # Tokens that are names of Kubernetes objects may hold dots; every other token is one plain word.
@@ -28,9 +30,9 @@ class BadToken(ValueError):
         self.field = field_name
 
 
-def check_token(field_name: str, value: str) -> str:
+def check_token(field_name: str, value: str, names: re.Pattern[str] = _KUBE_NAME) -> str:
     """Return `value` if it may stand at the place `field_name` of a subject, else raise BadToken."""
-    if not (_KUBE_NAME if field_name in _NAMES else _WORD).fullmatch(value):
+    if not (names if field_name in _NAMES else _WORD).fullmatch(value):
         raise BadToken(field_name, value)
     return value
 
@@ -51,6 +53,7 @@ class Subject(Generic[Q, A]):
     doc: str = ""
     queue: str = ""
     dot: str = "_"
+    names: re.Pattern[str] = _KUBE_NAME  # what may stand for a name
     listed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def at(self, **tokens: str) -> str:
@@ -84,7 +87,7 @@ class Subject(Generic[Q, A]):
         return re.compile(text)
 
     def _encode(self, place: str, value: str) -> str:
-        check_token(place, value)
+        check_token(place, value, self.names)
         return value.replace(".", self.dot) if place in _NAMES else value
 
     def _decode(self, place: str, value: str) -> str:
@@ -92,7 +95,7 @@ class Subject(Generic[Q, A]):
 
     def _allowed(self, place: str, value: str) -> bool:
         try:
-            check_token(place, value)
+            check_token(place, value, self.names)
         except BadToken:
             return False
         return place not in self.listed or value in self.listed[place]

@@ -66,6 +66,19 @@ def test_a_dot_is_one_token_on_the_link_and_two_slashes_at_the_gateway() -> None
     assert c.TWIN_UPDATE.tokens("$hw.events.device.ns.a//b.twin.update") == {"namespace": "ns", "name": "a.b"}
 
 
+@pytest.mark.parametrize("name", ["no_such", "UPPER", "-a", "ümlaut", "a.", "n" * 253])
+def test_a_topic_may_bear_a_name_that_cannot_exist_so_that_it_gets_an_answer(name: str) -> None:
+    address = c.TWIN_UPDATE.at(namespace="default", name=name)
+    assert c.TWIN_UPDATE.tokens(address) == {"namespace": "default", "name": name}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a*", ">", "a\n", "/", "n" * 254])
+def test_a_topic_bears_no_wildcards_spaces_and_endless_names(name: str) -> None:
+    with pytest.raises(BadToken, match="name"):
+        c.TWIN_UPDATE.at(namespace="default", name=name)
+    assert c.TWIN_UPDATE.tokens(f"$hw.events.device.default.{name}.twin.update") is None
+
+
 def test_listed_words_are_subscribed_one_by_one() -> None:
     assert c.PAGE.wilds() == ["node.*.ask.page.devices"]
     assert c.PUSH.wilds(node="a.b") == ["node.a_b.in.*.push.devices"]

@@ -79,6 +79,12 @@ def device(spec: Spec = HEAT, name: str = "d1") -> Device:
     return seal(Device("default", name, "u1", spec=spec))[0]
 
 
+@pytest.mark.parametrize("name", ["no_such_lamp", "UPPER", "-x"])
+def test_a_device_whose_name_kubernetes_does_not_allow_is_unknown_like_any_other(name: str) -> None:
+    [(address, body)] = Desk().take(update(name=name, t=actual("1")))
+    assert (address, body["code"]) == (f"default.{name}.twin.update.result", 404)
+
+
 def test_an_update_is_answered_with_result_document_and_delta_in_this_order() -> None:
     said = Desk(device()).take(update(heat=expected("5")))
     assert [a for a, _ in said] == [
