@@ -16,6 +16,9 @@ MAX_BODY_BYTES = 240 * 1024
 """The most that one body may hold; `max_payload` of every server is 256 KiB, headers included."""
 MAX_STATE_BYTES = 200 * 1024
 """The most that one device's encoded state may hold."""
+MAX_TWINS = 2000
+"""The most properties that one device's state may have. Edge and cloud keep to the same, so that what the edge has
+taken is never refused in the cloud."""
 
 Key = tuple[str, str, str]
 """(kind, namespace, name): sorts the entries of a set."""

@@ -12,6 +12,7 @@ import msgspec
 from canopy.contracts.subject import BadToken, check_token
 from canopy.contracts.wire import (
     MAX_STATE_BYTES,
+    MAX_TWINS,
     PROTOCOL,
     DeviceState,
     Hello,
@@ -49,10 +50,10 @@ class Unacceptable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What settings bound: properties of a device, bytes of a value."""
+    """Properties of a device, bytes of a value: what the edge answers 400 to, is never seen here."""
 
-    twins: int = 500
-    value_bytes: int = 65536
+    twins: int = MAX_TWINS
+    value_bytes: int = MAX_STATE_BYTES
 
 
 # --- hello ------------------------------------------------------------------------------------------------------------

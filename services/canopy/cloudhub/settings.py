@@ -4,7 +4,6 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
-from canopy.contracts.wire import MAX_BODY_BYTES
 from canopy.runtime.settings import Listen, UnitSettings
 
 
@@ -26,8 +25,6 @@ class Settings(UnitSettings):
     reports_per_batch: int = Field(500, ge=1, le=5000, description="Most device states in one message.")
     batches_at_once: int = Field(64, ge=2, le=1000, description="Messages of nodes in work at once, of each kind.")
     writes_at_once: int = Field(2000, ge=1, le=8000, description="Unanswered writes to TWINS at once.")
-    twins_per_device: int = Field(500, ge=1, le=5000, description="Most properties that one device's state may have.")
-    value_bytes: int = Field(65536, ge=1, le=MAX_BODY_BYTES, description="Most bytes of one property's value.")
     refresh_seconds: float = Field(
         600.0,
         ge=1,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from canopy.contracts.wire import MAX_STATE_BYTES, DeviceState, Side, TwinState, encode
+from canopy.contracts.wire import MAX_STATE_BYTES, MAX_TWINS, DeviceState, Side, TwinState, encode
 from canopy.devicetwin import values
 from canopy.devicetwin.device import Device, Property, changed
 
@@ -91,6 +91,8 @@ def _stored(
         device = replace(device, local=replace(device.local, required=required))
     if not grown and twins.keys() == device.state.twins.keys():
         return Updated(device, keys)
+    if why := too_many(twins):
+        return why
     state = replace(device.state, twins=twins)
     weight = device.weight + grown
     if weight > MAX_STATE_BYTES:
@@ -98,6 +100,13 @@ def _stored(
         if weight > MAX_STATE_BYTES:
             return Refused(400, f"state too large: {weight} bytes with this update, at most {MAX_STATE_BYTES}")
     return Updated(changed(device, state, weight=weight), keys)
+
+
+def too_many(twins: Mapping[str, TwinState]) -> Refused | None:
+    """Why a device may not have so many twins."""
+    if len(twins) <= MAX_TWINS:
+        return None
+    return Refused(400, f"state too large: {len(twins)} twins with this update, at most {MAX_TWINS}")
 
 
 def _growth(key: str, wish: TwinAsked) -> int:

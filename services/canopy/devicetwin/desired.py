@@ -143,7 +143,7 @@ def _wanted(
 
 
 def _too_large(device: Device, twins: dict[str, TwinState]) -> bool:
-    return len(encode(replace(device.state, twins=twins))) > MAX_STATE_BYTES
+    return bool(core.too_many(twins)) or len(encode(replace(device.state, twins=twins))) > MAX_STATE_BYTES
 
 
 def _with(device: Device, twins: dict[str, TwinState], taken: dict[str, Taken]) -> Device:

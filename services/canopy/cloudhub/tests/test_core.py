@@ -9,7 +9,17 @@ from canopy.cloudhub.core import Bounds, Unacceptable, accepted, check_hello, ne
 from canopy.cloudhub.desired import WrongValue, check, patch
 from canopy.cloudhub.view import EMPTY_HASH, View
 from canopy.contracts.devices import Device, DeviceModel
-from canopy.contracts.wire import MAX_STATE_BYTES, Hello, Side, StateEntry, TwinRecord, encode
+from canopy.contracts.wire import (
+    MAX_STATE_BYTES,
+    MAX_TWINS,
+    DeviceState,
+    Hello,
+    Side,
+    StateEntry,
+    TwinRecord,
+    TwinState,
+    encode,
+)
 from canopy.sync.sets import HashedSet, digest
 from canopy.sync.up import Stored
 
@@ -99,6 +109,13 @@ def test_a_report_that_breaks_a_rule_is_refused_by_the_fields_name(
     given = {"name": "d"} | report
     with pytest.raises(Unacceptable, match=why):
         accepted(said(make_report(given.pop("name"), "1", **given)), "edge-1", (1, 1), 0, BOUNDS)
+
+
+@pytest.mark.parametrize(("twins", "value"), [(MAX_TWINS, "1"), (1, "x" * 128 * 1024)])
+def test_what_the_edge_may_take_is_accepted(make_report: Any, twins: int, value: str) -> None:
+    state = DeviceState(twins={f"k{i}": TwinState(reported=Side(value=value, timestamp=1)) for i in range(twins)})
+    report = make_report("d", "1", content=msgspec.Raw(encode(state)))
+    assert accepted(said(report), "edge-1", (1, 1), 0, Bounds()).state == state
 
 
 def test_a_trace_that_is_no_trace_is_dropped_not_refused(make_report: Any) -> None:

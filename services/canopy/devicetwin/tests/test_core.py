@@ -153,6 +153,7 @@ LIVE = {"t": actual("1", "int"), "b": actual("true", "boolean"), "f": actual("1.
         ({"heat": expected("4")}, "the value must be between 5 and 30"),
         ({"heat": expected("warm")}, "the value is not int or integer"),
         ({f"k{i}": actual("x" * 60_000) for i in range(4)}, "state too large"),
+        ({f"k{i}": actual("") for i in range(2001)}, "state too large: 2005 twins with this update, at most 2000"),
     ],
 )
 def test_an_update_that_is_refused_names_the_key_and_changes_nothing(twin: dict[str, Any], why: str) -> None:
