@@ -1,27 +1,19 @@
 """What cannot be changed later is seen in review: rights, subjects, wire schemas. Write anew with CANOPY_SNAPSHOT=1."""
 
 import json
-import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from canopy.contracts import catalogue, roles, wire
+from canopy.testing.golden import golden
 
-HERE = Path(__file__).parent
-
-
-def _golden(name: str, now: str) -> None:
-    path = HERE / "snapshots" / name
-    if os.environ.get("CANOPY_SNAPSHOT"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(now)
-    assert path.read_text() == now, f"{name} has changed: is it meant so? Then run again with CANOPY_SNAPSHOT=1"
+SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 
 def test_every_right_of_every_unit_is_in_the_golden_table() -> None:
-    _golden("roles.txt", roles.table())
+    golden(SNAPSHOTS / "roles.txt", roles.table())
 
 
 def test_every_subject_is_in_the_golden_table() -> None:
@@ -29,7 +21,7 @@ def test_every_subject_is_in_the_golden_table() -> None:
         f"{s.pattern:54}{getattr(s.message, '__name__', ''):16}{getattr(s.answer, '__name__', '-'):18}{s.queue or '-'}"
         for s in catalogue.subjects().values()
     ]
-    _golden("subjects.txt", "\n".join(rows) + "\n")
+    golden(SNAPSHOTS / "subjects.txt", "\n".join(rows) + "\n")
 
 
 def test_the_wire_schemas_are_as_they_were() -> None:
@@ -38,7 +30,7 @@ def test_the_wire_schemas_are_as_they_were() -> None:
     )
     for schema in components.values():
         schema.pop("description", None)
-    _golden("wire.json", json.dumps(components, indent=1, sort_keys=True) + "\n")
+    golden(SNAPSHOTS / "wire.json", json.dumps(components, indent=1, sort_keys=True) + "\n")
 
 
 @pytest.mark.parametrize("message", [m for m in wire.all_messages() if not m.__struct_config__.array_like])

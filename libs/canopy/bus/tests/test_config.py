@@ -1,6 +1,5 @@
-"""The servers' configurations as golden text: a widened right shows in review. REGOLD=1 writes them anew."""
+"""The servers' configurations as golden text: a widened right shows in review."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from canopy.bus.config import CLOUD, EDGE, Hub, Leaf, node_account
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
 from canopy.contracts.subject import BadToken
+from canopy.testing.golden import golden
 
 GOLDEN = Path(__file__).with_name("golden")
 HUB = Hub("/js", {u: u for u in (*CLOUD_UNITS, CLOUD)}, {"edge.1": "p1", "edge-2": "p2"})
@@ -16,11 +16,7 @@ LEAF = Leaf("edge.1", "/js", {u: u for u in (*EDGE_UNITS, EDGE)}, "nats-leaf://e
 
 @pytest.mark.parametrize(("name", "text"), [("hub.conf", HUB.text()), ("leaf.conf", LEAF.text())])
 def test_a_configuration_is_the_one_that_was_reviewed(name: str, text: str) -> None:
-    path = GOLDEN / name
-    if os.environ.get("REGOLD"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text + "\n")
-    assert text + "\n" == path.read_text()
+    golden(GOLDEN / name, text + "\n")
 
 
 def test_a_node_may_speak_only_as_itself() -> None:

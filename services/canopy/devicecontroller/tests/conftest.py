@@ -1,73 +1,40 @@
 """A hub, a kubeserve, and replicas of the unit in between; the test plays CloudHub and the user with kubectl."""
 
-import asyncio
 import json
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
 
 import pytest
 
-from canopy.bus import Bus, Connection
-from canopy.bus.environment import Environment
 from canopy.bus.streams import LastValues
 from canopy.contracts import catalogue
 from canopy.contracts.devices import API_VERSION
 from canopy.contracts.wire import DeviceState, PageAsk, SetAsk, Side, TwinRecord, TwinState, encode
 from canopy.devicecontroller.settings import Settings
 from canopy.devicecontroller.unit import DeviceController
-from canopy.kube.client import connect
-from canopy.kube.errors import NotFound
 from canopy.kube.resource import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, NODES
-from canopy.kubeserve.server import KubeServe
 from canopy.runtime.clock import SystemClock
-from canopy.runtime.health import Health
-from canopy.runtime.settings import Shared
-from canopy.runtime.telemetry import Telemetry
-from canopy.testing.servers import hub
-from canopy.testing.wait import until
+from canopy.testing.controllers import Between, open_between
 
 
-@dataclass
 class Cloud:
     """What a test has in hand."""
 
-    hub: object
-    server: KubeServe
-    kube: object
-    bus: Bus
-    twins: LastValues
-    pushes: list = field(default_factory=list)
-    n: int = 0
-    replicas: int = 0
-
-    async def connection(self, unit):
-        return await Connection.open(self.hub.client_url, name=unit, user=unit, password=self.hub.passwords[unit])
+    def __init__(self, between: Between) -> None:
+        self.between = between
+        self.hub, self.server, self.kube, self.bus = between.hub, between.server, between.kube, between.bus
+        self.twins = LastValues(between.bus, "TWINS")
+        self.pushes = []
+        self.n = 0
 
     @asynccontextmanager
     async def replica(self, **settings):
         """A running DeviceController; the first one leads."""
-        connection = await self.connection("devicecontroller")
-        telemetry, health = Telemetry("devicecontroller", enabled=False), Health("devicecontroller")
-        env = Environment(Shared(), connection, telemetry, health)
-        given = Settings(kubeconfig=str(self.server.kubeconfig), lease_seconds=2.0, **settings)
-        unit, started = DeviceController(env, given, SystemClock()), asyncio.Event()
-        task = asyncio.create_task(unit.run(started.set))
-        waits = [task, asyncio.create_task(started.wait())]
-        await asyncio.wait(waits, timeout=20, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        assert started.is_set()
-        if self.replicas == 0:
-            await until(lambda: "canopy_devicecontroller_leads 1" in env.metrics.text())
-        self.replicas += 1
-        try:
+
+        def build(env, kubeconfig):
+            return DeviceController(env, Settings(kubeconfig=kubeconfig, lease_seconds=2.0, **settings), SystemClock())
+
+        async with self.between.replica(build) as env:
             yield env
-        finally:
-            self.replicas -= 1
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-            await connection.close()
 
     # --- Kubernetes
     async def device(self, name="d", node="a", model="m", **spec):
@@ -89,10 +56,7 @@ class Cloud:
         await self.kube.patch(DEVICES, "default", name, json.dumps({"spec": {"nodeName": node}}).encode())
 
     async def got(self, resource, name="d"):
-        try:
-            return json.loads(await self.kube.get(resource, "default", name))
-        except NotFound:
-            return None
+        return await self.between.got(resource, "default", name)
 
     async def status(self, name="d"):
         return (await self.got(DEVICE_STATUSES, name) or {}).get("status")
@@ -131,17 +95,8 @@ class Cloud:
 
 @pytest.fixture
 async def cloud(tmp_path):
-    async with AsyncExitStack() as stack:
-        running = await hub(tmp_path / "hub", ("cloudhub", "devicecontroller"))
-        stack.push_async_callback(running.server.kill)
-        server = await stack.enter_async_context(KubeServe(tmp_path / "kube"))
-        kube = await connect(server.kubeconfig)
-        stack.push_async_callback(kube.close)
-        url, secret = running.client_url, running.passwords["cloudhub"]
-        connection = await Connection.open(url, name="cloudhub", user="cloudhub", password=secret)
-        stack.push_async_callback(connection.close)
-        bus = Bus(connection, "cloudhub", Telemetry("cloudhub", enabled=False))
-        made = Cloud(running, server, kube, bus, LastValues(bus, "TWINS"))
+    async with open_between(tmp_path, "devicecontroller") as between:
+        made = Cloud(between)
         await made.twins.ensure()
-        await bus.hear(catalogue.SET_PUSH, made._hear)
+        await between.bus.hear(catalogue.SET_PUSH, made._hear)
         yield made

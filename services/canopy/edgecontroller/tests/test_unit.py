@@ -2,66 +2,36 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 
 import pytest
 
-from canopy.bus import Bus, Connection
-from canopy.bus.environment import Environment
 from canopy.contracts import catalogue
 from canopy.contracts.wire import Presence
 from canopy.edgecontroller.settings import Settings
 from canopy.edgecontroller.unit import EdgeController
-from canopy.kube.client import connect
-from canopy.kube.errors import NotFound
 from canopy.kube.resource import LEASES, NODES
-from canopy.kubeserve.server import KubeServe
 from canopy.runtime.clock import SystemClock
-from canopy.runtime.health import Health
-from canopy.runtime.settings import Shared
-from canopy.runtime.telemetry import Telemetry
-from canopy.testing.servers import hub
+from canopy.testing.controllers import Between, open_between
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
 SHORT = {"gone_after_seconds": 1.0, "renew_seconds": 0.2, "listen_first_seconds": 0.5, "lease_seconds": 1.0}
 
 
-@dataclass
 class Cloud:
-    hub: object
-    server: KubeServe
-    kube: object
-    bus: Bus
-    replicas: int = 0
+    def __init__(self, between: Between) -> None:
+        self.between, self.kube, self.bus = between, between.kube, between.bus
 
     @asynccontextmanager
     async def replica(self, **settings):
         """A running EdgeController; the first one leads."""
-        password = self.hub.passwords["edgecontroller"]
-        connection = await Connection.open(
-            self.hub.client_url, name="edgecontroller", user="edgecontroller", password=password
-        )
-        telemetry, health = Telemetry("edgecontroller", enabled=False), Health("edgecontroller")
-        env = Environment(Shared(), connection, telemetry, health)
-        given = Settings(kubeconfig=str(self.server.kubeconfig), **{**SHORT, **settings})
-        started = asyncio.Event()
-        task = asyncio.create_task(EdgeController(env, given, SystemClock()).run(started.set))
-        await asyncio.wait([task, asyncio.create_task(started.wait())], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        if self.replicas == 0:
-            await until(lambda: "canopy_edgecontroller_leads 1" in env.metrics.text())
-        self.replicas += 1
-        try:
+
+        def build(env, kubeconfig):
+            return EdgeController(env, Settings(kubeconfig=kubeconfig, **{**SHORT, **settings}), SystemClock())
+
+        async with self.between.replica(build) as env:
             yield env
-        finally:
-            self.replicas -= 1
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-            await connection.close()
 
     async def beat(self, node="e1", version="0.1"):
         presence = Presence(node=node, at=1, session=1, version=version)
@@ -81,10 +51,7 @@ class Cloud:
             task.cancel()
 
     async def got(self, resource, name="e1"):
-        try:
-            return json.loads(await self.kube.get(resource, "kube-node-lease" if resource is LEASES else "", name))
-        except NotFound:
-            return None
+        return await self.between.got(resource, "kube-node-lease" if resource is LEASES else "", name)
 
     async def ready(self, name="e1"):
         """The condition Ready."""
@@ -100,16 +67,8 @@ class Cloud:
 
 @pytest.fixture
 async def cloud(tmp_path):
-    async with AsyncExitStack() as stack:
-        running = await hub(tmp_path / "hub", ("cloudhub", "edgecontroller"))
-        stack.push_async_callback(running.server.kill)
-        server = await stack.enter_async_context(KubeServe(tmp_path / "kube"))
-        kube = await connect(server.kubeconfig)
-        stack.push_async_callback(kube.close)
-        url, secret = running.client_url, running.passwords["cloudhub"]
-        connection = await Connection.open(url, name="cloudhub", user="cloudhub", password=secret)
-        stack.push_async_callback(connection.close)
-        yield Cloud(running, server, kube, Bus(connection, "cloudhub", Telemetry("cloudhub", enabled=False)))
+    async with open_between(tmp_path, "edgecontroller") as between:
+        yield Cloud(between)
 
 
 async def test_a_node_that_joins_is_ready_at_once_with_its_taint_and_lease(cloud):

@@ -1,0 +1,80 @@
+"""A hub and a kubeserve, and replicas of a controller in between: what tests of the controllers open.
+
+The test plays CloudHub (`bus` has its rights) and whoever uses kubectl (`kube`).
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from canopy.bus import Bus, Connection
+from canopy.bus.environment import Environment
+from canopy.kube.api import Kube
+from canopy.kube.client import connect
+from canopy.kube.errors import NotFound
+from canopy.kube.resource import Resource
+from canopy.kubeserve.server import KubeServe
+from canopy.runtime.health import Health
+from canopy.runtime.settings import Shared
+from canopy.runtime.telemetry import Telemetry
+from canopy.testing.servers import RunningHub, hub
+from canopy.testing.wait import until
+from canopy.testing.world import Running, running
+
+
+@dataclass
+class Between:
+    """The servers. `unit` is the controller's name."""
+
+    unit: str
+    hub: RunningHub
+    server: KubeServe
+    kube: Kube
+    bus: Bus
+    replicas: int = 0
+
+    @asynccontextmanager
+    async def replica(self, build: Callable[[Environment, str], Running]) -> AsyncIterator[Environment]:
+        """A running replica of what `build` makes of its environment and a kubeconfig; the first one leads."""
+        connection = await open_connection(self.hub, self.unit)
+        env = Environment(Shared(), connection, Telemetry(self.unit, enabled=False), Health(self.unit))
+        try:
+            async with running(build(env, str(self.server.kubeconfig))):
+                if not self.replicas:
+                    await until(lambda: f"canopy_{self.unit}_leads 1" in env.metrics.text())
+                self.replicas += 1
+                try:
+                    yield env
+                finally:
+                    self.replicas -= 1
+        finally:
+            await connection.close()
+
+    async def got(self, resource: Resource, namespace: str, name: str) -> Any:
+        """The object as JSON; None if there is none."""
+        try:
+            return json.loads(await self.kube.get(resource, namespace, name))
+        except NotFound:
+            return None
+
+
+@asynccontextmanager
+async def open_between(directory: Path, unit: str) -> AsyncIterator[Between]:
+    """Servers for replicas of `unit`."""
+    async with AsyncExitStack() as stack:
+        started = await hub(directory / "hub", ("cloudhub", unit))
+        stack.push_async_callback(started.server.kill)
+        server = await stack.enter_async_context(KubeServe(directory / "kube"))
+        kube = await connect(server.kubeconfig)
+        stack.push_async_callback(kube.close)
+        connection = await open_connection(started, "cloudhub")
+        stack.push_async_callback(connection.close)
+        yield Between(unit, started, server, kube, Bus(connection, "cloudhub", Telemetry("cloudhub", enabled=False)))
+
+
+async def open_connection(to: RunningHub, unit: str) -> Connection:
+    """A connection with a unit's own user."""
+    return await Connection.open(to.client_url, name=unit, user=unit, password=to.passwords[unit])
