@@ -46,6 +46,10 @@ bench: $(VENV)/.ready ## figures (needs mosquitto-clients): twin updates of one 
 	@$(BIN)/python bench/twin.py $(ARGS)
 	@$(BIN)/python bench/twin.py --devices 100 $(ARGS)
 
+conformance: $(VENV)/.ready ## the tests of what we need of Kubernetes, on a real kube-apiserver (Go builds it, once: 10 min)
+	@programs=$$(bash tests/cluster/build.sh) && \
+	$(BIN)/python -m canopy.testing.apiserver --programs "$$programs" -- $(BIN)/pytest -m conformance $(ARGS)
+
 format: $(VENV)/.ready ## let ruff mend what it can
 	@$(BIN)/ruff check --fix --quiet libs services tests bench; $(BIN)/ruff format --quiet libs services tests bench
 

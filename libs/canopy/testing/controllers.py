@@ -1,4 +1,4 @@
-"""A hub and a kubeserve, and replicas of a controller in between: what tests of the controllers open.
+"""A hub and an API server, and replicas of a controller in between: what tests of the controllers open.
 
 The test plays CloudHub (`bus` has its rights) and whoever uses kubectl (`kube`).
 """
@@ -16,10 +16,10 @@ from canopy.kube.api import Kube
 from canopy.kube.client import connect
 from canopy.kube.errors import NotFound
 from canopy.kube.resource import Resource
-from canopy.kubeserve.server import KubeServe
 from canopy.runtime.health import Health
 from canopy.runtime.settings import Shared
 from canopy.runtime.telemetry import Telemetry
+from canopy.testing.kubernetes import ApiServer, api_server
 from canopy.testing.servers import RunningHub, hub
 from canopy.testing.wait import until
 from canopy.testing.world import Running, running
@@ -31,7 +31,7 @@ class Between:
 
     unit: str
     hub: RunningHub
-    server: KubeServe
+    server: ApiServer
     kube: Kube
     bus: Bus
     replicas: int = 0
@@ -62,12 +62,12 @@ class Between:
 
 
 @asynccontextmanager
-async def open_between(directory: Path, unit: str) -> AsyncIterator[Between]:
-    """Servers for replicas of `unit`."""
+async def open_between(directory: Path, unit: str, subject: str) -> AsyncIterator[Between]:
+    """Servers for replicas of `unit`; `subject` is one of canopy.testing.kubernetes.subjects()."""
     async with AsyncExitStack() as stack:
         started = await hub(directory / "hub", ("cloudhub", unit))
         stack.push_async_callback(started.server.kill)
-        server = await stack.enter_async_context(KubeServe(directory / "kube"))
+        server = await stack.enter_async_context(api_server(subject, directory / "kube"))
         kube = await connect(server.kubeconfig)
         stack.push_async_callback(kube.close)
         connection = await open_connection(started, "cloudhub")

@@ -18,8 +18,9 @@ from canopy.kube.resource import NAMESPACES
 START_LIMIT_SECONDS = 30.0
 
 
-def _subjects() -> list[str]:
-    return ["kubeserve", *(["cluster"] if os.environ.get("CANOPY_TEST_KUBECONFIG") else [])]
+def _subjects() -> list[object]:
+    cluster = pytest.param("cluster", marks=pytest.mark.conformance)
+    return ["kubeserve", *([cluster] if os.environ.get("CANOPY_TEST_KUBECONFIG") else [])]
 
 
 @pytest.fixture(scope="session", params=_subjects())

@@ -1,4 +1,4 @@
-"""A hub, a kubeserve, and replicas of the unit in between; the test plays CloudHub and the user with kubectl."""
+"""A hub, an API server, and replicas of the unit in between; the test plays CloudHub and the user with kubectl."""
 
 import json
 from contextlib import asynccontextmanager
@@ -14,6 +14,7 @@ from canopy.devicecontroller.unit import DeviceController
 from canopy.kube.resource import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, NODES
 from canopy.runtime.clock import SystemClock
 from canopy.testing.controllers import Between, open_between
+from canopy.testing.kubernetes import subjects
 
 
 class Cloud:
@@ -93,9 +94,9 @@ class Cloud:
         self.pushes.append((place["node"], push))
 
 
-@pytest.fixture
-async def cloud(tmp_path):
-    async with open_between(tmp_path, "devicecontroller") as between:
+@pytest.fixture(params=subjects())
+async def cloud(request, tmp_path):
+    async with open_between(tmp_path, "devicecontroller", request.param) as between:
         made = Cloud(between)
         await made.twins.ensure()
         await between.bus.hear(catalogue.SET_PUSH, made._hear)

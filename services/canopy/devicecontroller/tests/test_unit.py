@@ -1,4 +1,4 @@
-"""DeviceController between a real hub and kubeserve."""
+"""DeviceController between a real hub and an API server."""
 
 import asyncio
 import json
@@ -10,7 +10,6 @@ from canopy.bus import AskFailed
 from canopy.contracts import catalogue
 from canopy.kube.errors import Unavailable
 from canopy.kube.resource import DEVICE_STATUSES, DEVICES, LEASES
-from canopy.kubeserve.server import KubeServe
 from canopy.sync.down import Follower
 from canopy.testing.wait import until
 
@@ -159,18 +158,16 @@ async def test_a_hub_that_was_killed_and_came_back_changes_nothing(cloud):
         await until(lambda: _page(cloud))
 
 
-async def test_a_kubernetes_that_was_away_gets_the_last_state(cloud, tmp_path):
+async def test_a_kubernetes_that_was_away_gets_the_last_state(cloud):
     async with cloud.replica(device_interval_seconds=0.1):
         uid = (await cloud.device())["metadata"]["uid"]
         await cloud.report("1", uid)
         await until(lambda: _is(cloud, "1"))
-        port, token = int(cloud.server.url.rpartition(":")[2]), cloud.server.token
-        await cloud.server.__aexit__(None, None, None)
-        for i in range(5):
-            await cloud.report(str(i), uid)
-        assert names(await cloud.page()) == ["d"]
-        async with KubeServe(tmp_path / "kube", port, token):
-            await until(lambda: _is(cloud, "4"))
+        async with cloud.server.away():
+            for i in range(5):
+                await cloud.report(str(i), uid)
+            assert names(await cloud.page()) == ["d"]
+        await until(lambda: _is(cloud, "4"))
 
 
 async def test_every_replica_answers_and_only_one_writes(cloud):

@@ -1,4 +1,4 @@
-"""EdgeController between a real hub and kubeserve, with times of seconds; the test plays CloudHub and the nodes."""
+"""EdgeController between a real hub and an API server, with times of seconds; the test plays CloudHub and the nodes."""
 
 import asyncio
 import json
@@ -13,6 +13,7 @@ from canopy.edgecontroller.unit import EdgeController
 from canopy.kube.resource import LEASES, NODES
 from canopy.runtime.clock import SystemClock
 from canopy.testing.controllers import Between, open_between
+from canopy.testing.kubernetes import subjects
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
@@ -65,9 +66,9 @@ class Cloud:
         return lambda: ready()
 
 
-@pytest.fixture
-async def cloud(tmp_path):
-    async with open_between(tmp_path, "edgecontroller") as between:
+@pytest.fixture(params=subjects())
+async def cloud(request, tmp_path):
+    async with open_between(tmp_path, "edgecontroller", request.param) as between:
         yield Cloud(between)
 
 
