@@ -5,11 +5,10 @@ reads both between two awaits reads what belongs together. The revision is 0 whi
 """
 
 import asyncio
-import inspect
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -18,12 +17,12 @@ import msgspec
 
 from canopy.kube.api import Event, Kube, Listed
 from canopy.kube.errors import Gone, KubeError, Unavailable
+from canopy.kube.hooks import Said, said
 from canopy.kube.resource import Resource
 
 T = TypeVar("T")
 Key = tuple[str, str]
 """(namespace, name)."""
-Said = Awaitable[None] | None
 SHORTEST_WATCH_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
@@ -189,11 +188,11 @@ class Informer(Generic[T]):
 
     async def _tell(self, key: Key, old: T | None, new: T | None) -> None:
         if self._on_change is not None and old != new:
-            await _said(self._on_change(key, old, new))
+            await said(self._on_change(key, old, new))
 
     async def _moved(self) -> None:
         if self._on_revision is not None:
-            await _said(self._on_revision())
+            await said(self._on_revision())
         async with self._changed:
             self._changed.notify_all()
 
@@ -217,8 +216,3 @@ def backoff(errors: int, settings: InformerSettings) -> float:
     """Seconds to wait after the nth error in a row: doubled each time, bounded, with jitter of half."""
     most = min(settings.backoff_first_seconds * 2.0 ** min(errors - 1, 30), settings.backoff_most_seconds)
     return most * random.uniform(0.5, 1.0)  # noqa: S311
-
-
-async def _said(result: Said) -> None:
-    if inspect.isawaitable(result):
-        await result

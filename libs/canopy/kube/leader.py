@@ -9,11 +9,12 @@ deadline stops being one by itself.
 """
 
 import asyncio
-import inspect
 import logging
 import random
+import secrets
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,9 +22,9 @@ import msgspec
 
 from canopy.kube.api import Kube
 from canopy.kube.errors import Conflict, KubeError, NotFound
+from canopy.kube.hooks import Said, said
 from canopy.kube.resource import LEASES
 
-Said = Awaitable[None] | None
 _log = logging.getLogger(__name__)
 
 
@@ -34,6 +35,11 @@ class LeaderSettings:
     lease_seconds: float = 15.0
     renew_deadline_seconds: float = 10.0
     retry_seconds: float = 2.0
+
+    @classmethod
+    def of(cls, lease_seconds: float) -> "LeaderSettings":
+        """The usual parts of a Lease of that duration."""
+        return cls(lease_seconds, lease_seconds * 2 / 3, lease_seconds * 2 / 15)
 
     def __post_init__(self) -> None:
         if not 0 < self.retry_seconds < self.renew_deadline_seconds < self.lease_seconds:
@@ -63,6 +69,11 @@ class _Lease(msgspec.Struct, rename="camel"):
 
 
 _LEASE = msgspec.json.Decoder(_Lease)
+
+
+def identity() -> str:
+    """A name for this replica that no other has."""
+    return f"{socket.gethostname()}-{secrets.token_hex(4)}"
 
 
 class Leader:
@@ -115,7 +126,7 @@ class Leader:
             if not self.is_leader:
                 raise Conflict(f"{self.identity} does not lead {self._namespace}/{self._name}")
             await self._write(self._held())
-        await _said(self._on_renewed(self.revision) if self._on_renewed else None)
+        await said(self._on_renewed(self.revision) if self._on_renewed else None)
         return self.revision
 
     async def run(self) -> None:
@@ -134,14 +145,14 @@ class Leader:
     async def _lead(self) -> None:
         self._leads.set()
         try:
-            await _said(self._on_started() if self._on_started else None)
+            await said(self._on_started() if self._on_started else None)
             while self._left() > 0:
                 await asyncio.sleep(min(self._settings.retry_seconds, max(self._left(), 0)))
                 async with self._turn:
                     await self._try_in_time()
         finally:
             self._leads.clear()
-            await _said(self._on_stopped() if self._on_stopped else None)
+            await said(self._on_stopped() if self._on_stopped else None)
 
     async def _try_in_time(self) -> None:
         """A renewal that hangs must not outlive the deadline."""
@@ -171,7 +182,7 @@ class Leader:
         except KubeError as error:
             _log.warning("the Lease %s/%s: %s", self._namespace, self._name, error)
             return False
-        await _said(self._on_renewed(self.revision) if self._on_renewed else None)
+        await said(self._on_renewed(self.revision) if self._on_renewed else None)
         return True
 
     def _lost(self) -> None:
@@ -235,8 +246,3 @@ class Leader:
 
 def _micro_time() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-async def _said(result: Said) -> None:
-    if inspect.isawaitable(result):
-        await result

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from canopy.runtime.clock import Clock
+from canopy.runtime.logs import once_per
+from canopy.runtime.metrics import Counter
 from canopy.runtime.workqueue import Queue
 
 log = logging.getLogger("canopy.worker")
@@ -22,6 +24,21 @@ class Worked:
     wrote: bool = False
     again: bool = False
     away: bool = False
+
+
+class Failures:
+    """Work that failed: counted in `counter`, and said once for all keys while a part is `away`, else of each key."""
+
+    def __init__(self, counter: Counter, away: tuple[type[Exception], ...], say_again_seconds: float = 30.0) -> None:
+        self._counter, self._away, self._say = counter, away, once_per(say_again_seconds)
+
+    def worked(self, what: str, error: Exception) -> Worked:
+        """What comes of it: the key is worked on again."""
+        self._counter.add()
+        away = isinstance(error, self._away)
+        if self._say(type(error).__name__ if away else what):
+            log.info("%s%s: %s; trying on", what, " and maybe others" if away else "", error)
+        return Worked(again=True, away=away)
 
 
 class Worker(Generic[K]):
@@ -70,7 +87,12 @@ class Worker(Generic[K]):
     def _begin(self, key: K) -> None:
         task = asyncio.get_running_loop().create_task(self._work(key))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        """Room first, then the word of it: who is woken before sees none, and would sleep on."""
+        self._tasks.discard(task)
+        self._wake.set()
 
     async def _work(self, key: K) -> None:
         try:
@@ -80,4 +102,3 @@ class Worker(Generic[K]):
             worked = Worked(again=True)
         now = self._clock.monotonic()
         self._on_done(worked, self.queue.done(key, now, wrote=worked.wrote, again=worked.again, away=worked.away))
-        self._wake.set()

@@ -20,6 +20,7 @@ from canopy.contracts.subject import BadToken, Subject
 from canopy.contracts.wire import PageAnswer, Push, SetAsk, TwinRecord
 from canopy.devicecontroller import conditions, core
 from canopy.devicecontroller.core import DeviceKey, LookAgain, Nothing, Purge, Record, Step, Write
+from canopy.devicecontroller.counts import Counts
 from canopy.devicecontroller.objects import Seen
 from canopy.devicecontroller.placement import Touched
 from canopy.devicecontroller.pushes import Pending, pushes
@@ -28,47 +29,29 @@ from canopy.kube.api import Kube
 from canopy.kube.errors import Conflict, KubeError, NotFound, Unavailable
 from canopy.kube.resource import DEVICES, EVENTS
 from canopy.runtime.clock import Clock
-from canopy.runtime.health import Metrics
-from canopy.runtime.logs import once_per
-from canopy.runtime.worker import Worked
+from canopy.runtime.worker import Failures, Worked
 from canopy.sync.down import Wanted
 
 log = logging.getLogger("canopy.devicecontroller")
 CHANNEL = "devices"
 NOT_YET_SECONDS = 1.0
-SAY_AGAIN_SECONDS = 30.0
 AWAY = (Unavailable, AskFailed, StreamError)
 """What fails for every device alike, until Kubernetes or the hub is back."""
 _TWIN = msgspec.json.Decoder(TwinRecord)
 
 
-class Counters:
-    """What this unit counts."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        prefix = "canopy_devicecontroller_"
-        self.pages = metrics.counter(f"{prefix}pages_total", "Pages answered.")
-        self.pushes = metrics.counter(f"{prefix}pushes_total", "Pushes said.")
-        self.writes = metrics.counter(f"{prefix}writes_total", "Writes to Kubernetes, by what was written.")
-        self.conflicts = metrics.counter(f"{prefix}conflicts_total", "Writes that Kubernetes refused as outdated.")
-        self.failures = metrics.counter(f"{prefix}failures_total", "Writes and reads that failed otherwise.")
-        self.purges = metrics.counter(f"{prefix}purges_total", "Records of TWINS that were of no device.")
-        self.budget_waits = metrics.counter(f"{prefix}budget_waits_total", "Times that only the budget held a write.")
-        self.lag = metrics.gauge(f"{prefix}lag_seconds", "For how long the device written last had been dirty.")
-
-
 class Pages:
     """Answers what CloudHub asks for a node."""
 
-    def __init__(self, replica: Replica, counters: Counters) -> None:
-        self._replica, self._counters = replica, counters
+    def __init__(self, replica: Replica, counts: Counts) -> None:
+        self._replica, self._counts = replica, counts
 
     async def answer(self, ask: SetAsk, place: Place[SetAsk]) -> PageAnswer:
         """Raises Retry until this replica has seen everything once."""
         replica, as_of = self._replica, self._replica.as_of
         if as_of is None:
             raise Retry("this replica has not yet read everything from Kubernetes", NOT_YET_SECONDS)
-        self._counters.pages.add()
+        self._counts.pages.add()
         wanted = Wanted.over(replica.placement.set_of(ask.node), replica.placement.load)
         return wanted.answer(ask.ask, as_of, replica.cluster)
 
@@ -82,9 +65,9 @@ class Says(Protocol):
 class Pusher:
     """Says each node's changes: the first after quiet at once, then what gathers in `delay_seconds`."""
 
-    def __init__(self, bus: Says, replica: Replica, clock: Clock, delay_seconds: float, counters: Counters) -> None:
+    def __init__(self, bus: Says, replica: Replica, clock: Clock, delay_seconds: float, counts: Counts) -> None:
         self._bus, self._replica, self._clock = bus, replica, clock
-        self._delay, self._counters = delay_seconds, counters
+        self._delay, self._counts = delay_seconds, counts
         self._pending, self._wake = Pending(), asyncio.Event()
 
     def add(self, touched: Iterable[Touched]) -> None:
@@ -109,7 +92,7 @@ class Pusher:
         for message in messages:
             try:
                 await self._bus.say(catalogue.SET_PUSH, message, channel=CHANNEL, node=node)
-                self._counters.pushes.add()
+                self._counts.pushes.add()
             except (BadToken, TooBig) as error:
                 log.warning("no push to %s: %s", node, error)
         await asyncio.sleep(0)
@@ -138,28 +121,20 @@ class StatusWriter:
         twins: Twins,
         store: Callable[[Write], Awaitable[None]],
         leads: Callable[[], bool],
-        counters: Counters,
+        counts: Counts,
     ) -> None:
         self._replica, self._twins, self._store = replica, twins, store
-        self._leads, self._counters = leads, counters
-        self._say = once_per(SAY_AGAIN_SECONDS)
+        self._leads, self._counts = leads, counts
+        self._failures = Failures(counts.failures, AWAY)
 
     async def look(self, key: DeviceKey) -> Worked:
         try:
             return await self._carry_out(key, await self._judge(key))
         except Conflict:
-            self._counters.conflicts.add()
+            self._counts.conflicts.add()
         except (KubeError, AskFailed, StreamError, msgspec.DecodeError) as error:
-            return self._failed(key, error)
+            return self._failures.worked(f"status of {key[1]}/{key[2]}", error)
         return Worked(again=True)
-
-    def _failed(self, key: DeviceKey, error: Exception) -> Worked:
-        """Said once for all devices while a part is away; else of each device."""
-        self._counters.failures.add()
-        away = isinstance(error, AWAY)
-        if self._say(type(error).__name__ if away else str(key)):
-            log.info("status of %s/%s%s: %s; trying on", key[1], key[2], " and maybe others" if away else "", error)
-        return Worked(again=True, away=away)
 
     async def _judge(self, key: DeviceKey) -> Step:
         """The DeviceStatus and its resourceVersion first, TWINS second: a write between them makes the patch fail."""
@@ -188,13 +163,13 @@ class StatusWriter:
         if not self._leads():
             return Worked()
         await self._store(write)
-        self._counters.writes.add(what="status")
+        self._counts.writes.add(what="status")
         return Worked(wrote=True)
 
     async def _purge(self, key: DeviceKey, upto: int) -> None:
         if self._leads():
             await self._twins.purge(address(key), upto)
-            self._counters.purges.add()
+            self._counts.purges.add()
 
 
 def address(key: DeviceKey) -> str:
@@ -216,11 +191,11 @@ class ConditionWriter:
     """Says in a Device's status whether it can get to its node, and in an Event when it cannot."""
 
     def __init__(
-        self, replica: Replica, kube: Kube, clock: Clock, leads: Callable[[], bool], instance: str, counters: Counters
+        self, replica: Replica, kube: Kube, clock: Clock, leads: Callable[[], bool], instance: str, counts: Counts
     ) -> None:
         self._replica, self._kube, self._clock = replica, kube, clock
-        self._leads, self._instance, self._counters = leads, instance, counters
-        self._say = once_per(SAY_AGAIN_SECONDS)
+        self._leads, self._instance, self._counts = leads, instance, counts
+        self._failures = Failures(counts.failures, AWAY)
 
     async def look(self, name: tuple[str, str]) -> Worked:
         replica = self._replica
@@ -236,18 +211,14 @@ class ConditionWriter:
     async def _write(self, device: Seen, verdict: conditions.Verdict, patch: bytes) -> Worked:
         try:
             await self._kube.patch(DEVICES, device.namespace, device.name, patch, subresource="status")
-            self._counters.writes.add(what="condition")
+            self._counts.writes.add(what="condition")
             if conditions.turned(device, verdict):
                 await self.warn(device, verdict)
         except (Conflict, NotFound):
-            self._counters.conflicts.add()
+            self._counts.conflicts.add()
             return Worked(again=True)
         except KubeError as error:
-            self._counters.failures.add()
-            away = isinstance(error, AWAY)
-            if self._say(type(error).__name__ if away else f"{device.namespace}/{device.name}"):
-                log.info("condition of %s/%s: %s; trying on", device.namespace, device.name, error)
-            return Worked(again=True, away=away)
+            return self._failures.worked(f"condition of {device.namespace}/{device.name}", error)
         return Worked(wrote=True)
 
     async def warn(self, seen: Seen, verdict: conditions.Verdict) -> None:
@@ -255,7 +226,7 @@ class ConditionWriter:
         body = conditions.event(seen, verdict.reason, verdict.message, self._now(), self._instance)
         try:
             await self._kube.create(EVENTS, seen.namespace, body)
-            self._counters.writes.add(what="event")
+            self._counts.writes.add(what="event")
         except KubeError as error:
             log.info("event on %s/%s: %s", seen.namespace, seen.name, error)
 

@@ -8,7 +8,8 @@ from canopy.contracts import catalogue
 from canopy.contracts.wire import Name
 from canopy.devicecontroller import conditions
 from canopy.devicecontroller.core import DeviceKey
-from canopy.devicecontroller.handlers import ConditionWriter, Counters, Pusher, StatusWriter, key_of
+from canopy.devicecontroller.counts import Counts
+from canopy.devicecontroller.handlers import ConditionWriter, Pusher, StatusWriter, key_of
 from canopy.devicecontroller.objects import Seen
 from canopy.devicecontroller.placement import Touched
 from canopy.devicecontroller.replica import Replica
@@ -32,14 +33,14 @@ class Lead:
         conditions: ConditionWriter,
         settings: Settings,
         clock: Clock,
-        counters: Counters,
+        counts: Counts,
     ) -> None:
-        self._replica, self._twins, self._counters = replica, twins, counters
-        self._pusher = Pusher(bus, replica, clock, settings.gather_ms / MILLISECONDS, counters)
+        self._replica, self._twins, self._counts = replica, twins, counts
+        self._pusher = Pusher(bus, replica, clock, settings.gather_ms / MILLISECONDS, counts)
         self._condition_writer = conditions
         budget, interval = Budget(settings.writes_per_second), settings.device_interval_seconds
         self._statuses: Worker[DeviceKey] = Worker(
-            Queue(interval, budget), statuses.look, clock, settings.looks_at_once, self._done, counters.budget_waits.add
+            Queue(interval, budget), statuses.look, clock, settings.looks_at_once, self._done, counts.budget_waits.add
         )
         self._conditions: Worker[Name] = Worker(Queue(interval, budget), conditions.look, clock, 4)
         self._warnings: asyncio.Queue[Seen] = asyncio.Queue(maxsize=1000)
@@ -71,7 +72,7 @@ class Lead:
 
     def _done(self, worked: Worked, seconds: float) -> None:
         if worked.wrote:
-            self._counters.lag.set(seconds)
+            self._counts.lag.set(seconds)
 
     # --- what the replica says ----------------------------------------------------------------------------------------
     def touched(self, touched: set[Touched]) -> None:

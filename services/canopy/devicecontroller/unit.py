@@ -1,8 +1,6 @@
 """Builds DeviceController: the only place that knows all of its parts."""
 
 import asyncio
-import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -14,12 +12,13 @@ from canopy.bus.streams import Follow, LastValues, Value
 from canopy.contracts import catalogue
 from canopy.contracts.wire import AsOf
 from canopy.devicecontroller.adapters.kube import StatusStore, informers
-from canopy.devicecontroller.handlers import CHANNEL, ConditionWriter, Counters, Pages, StatusWriter
+from canopy.devicecontroller.counts import Counts
+from canopy.devicecontroller.handlers import CHANNEL, ConditionWriter, Pages, StatusWriter
 from canopy.devicecontroller.lead import Lead
 from canopy.devicecontroller.replica import FIRST_EPOCH, Replica
 from canopy.devicecontroller.settings import Settings
 from canopy.kube.api import Kube
-from canopy.kube.leader import LeaderSettings
+from canopy.kube.leader import LeaderSettings, identity
 from canopy.kube.leading import Leading
 from canopy.kube.patient import cluster, cluster_uid
 from canopy.runtime.clock import Clock, SystemClock
@@ -36,8 +35,8 @@ class DeviceController:
 
     def __init__(self, env: Environment, settings: Settings, clock: Clock) -> None:
         self._env, self._settings, self._clock = env, settings, clock
-        self._identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        self._counters = Counters(env.metrics)
+        self._identity = identity()
+        self._counts = Counts(env.metrics)
 
     async def run(self, started: Callable[[], None]) -> None:
         async with AsyncExitStack() as stack:
@@ -71,7 +70,7 @@ class DeviceController:
                 tasks.create_task(informer.run())
             await _until_ready(replica, self._clock)
             tasks.create_task(leading.run())
-            pages = Pages(replica, self._counters)
+            pages = Pages(replica, self._counts)
             await bus.serve(catalogue.SET_PAGE, pages.answer, concurrency=self._settings.pages_at_once, channel=CHANNEL)
             started()
 
@@ -85,17 +84,16 @@ class DeviceController:
                 bus,
                 twins,
                 replica,
-                StatusWriter(replica, twins, store.write, leading.leads, self._counters),
-                ConditionWriter(replica, kube, self._clock, leading.leads, self._identity, self._counters),
+                StatusWriter(replica, twins, store.write, leading.leads, self._counts),
+                ConditionWriter(replica, kube, self._clock, leading.leads, self._identity, self._counts),
                 settings,
                 self._clock,
-                self._counters,
+                self._counts,
             )
             self._env.metrics.gauge("canopy_devicecontroller_backlog", "Devices to look at.", lambda: lead.backlog)
             await lead.run()
 
-        seconds = settings.lease_seconds
-        times = LeaderSettings(seconds, seconds * 2 / 3, seconds * 2 / 15)
+        times = LeaderSettings.of(settings.lease_seconds)
         leading = Leading(kube, settings.lease_namespace, LEASE, self._identity, duty, times)
         return leading
 

@@ -1,90 +1,20 @@
-"""The shell: hears nodes, looks at one at a time, writes its Node, status and Lease.
-
-`Listener` runs in every replica, so that a new leader knows who was heard; `NodeWriter` only while it leads.
-"""
+"""The shell: looks at one node at a time, writes its Node, status and Lease; only while this replica leads (`lead`)."""
 
 import logging
 from collections.abc import Callable, Sequence
 
-import msgspec
-
-from canopy.bus import Place
 from canopy.contracts.wire import Presence
 from canopy.edgecontroller import bodies, core
-from canopy.edgecontroller.core import Action, Create, Heard, NodeSeen, Plan, Renew, Rules, SetLabels, SetStatus, View
+from canopy.edgecontroller.core import Action, Create, NodeSeen, Plan, Renew, Rules, SetLabels, SetStatus, View
+from canopy.edgecontroller.counts import Counts
+from canopy.edgecontroller.replica import Replica
 from canopy.kube.api import Kube
 from canopy.kube.errors import AlreadyExists, Conflict, KubeError, NotFound, Unavailable
 from canopy.kube.resource import LEASES, NODES
 from canopy.runtime.clock import Clock
-from canopy.runtime.health import Metrics
-from canopy.runtime.logs import once_per
-from canopy.runtime.worker import Worked
+from canopy.runtime.worker import Failures, Worked
 
 log = logging.getLogger("canopy.edgecontroller")
-FORGET_MS = 3_600_000
-"""A node without a Node that was silent for so long is forgotten."""
-MOST_NODES = 200_000
-SAY_AGAIN_SECONDS = 30.0
-
-
-class Counters:
-    """What this unit counts."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        prefix = "canopy_edgecontroller_"
-        self.heard = metrics.counter(f"{prefix}heard_total", "Words of nodes heard.")
-        self.writes = metrics.counter(f"{prefix}writes_total", "Writes to Kubernetes, by what was written.")
-        self.conflicts = metrics.counter(f"{prefix}conflicts_total", "Writes that Kubernetes refused as outdated.")
-        self.failures = metrics.counter(f"{prefix}failures_total", "Writes that failed otherwise.")
-        self.budget_waits = metrics.counter(f"{prefix}budget_waits_total", "Times that only the budget held a write.")
-        self.lag = metrics.gauge(f"{prefix}lag_seconds", "For how long the node written last had been dirty.")
-
-
-class Replica:
-    """What this replica knows. `mark` is there while it leads; `listening_since` is None while the hub is away."""
-
-    def __init__(self, clock: Clock, counters: Counters) -> None:
-        self._clock, self._counters = clock, counters
-        self.heard: dict[str, Heard] = {}
-        self.nodes: dict[str, NodeSeen] = {}
-        self.synced = False
-        self.listening_since: int | None = clock.now_ms()
-        self.mark: Callable[[str], None] | None = None
-
-    async def hear(self, presence: Presence, place: Place[Presence]) -> None:
-        """The node is the subject's, never the body's. The time is ours: clocks differ."""
-        node = place["node"]
-        if node not in self.heard and len(self.heard) >= MOST_NODES:
-            return
-        self._counters.heard.add()
-        said = presence if presence.node == node else msgspec.structs.replace(presence, node=node)
-        self.heard[node] = Heard(self._clock.now_ms(), said)
-        self.touch(node)
-
-    def node(self, name: str, new: NodeSeen | None) -> None:
-        """A Node came, changed or went."""
-        if new is None:
-            self.nodes.pop(name, None)
-        else:
-            self.nodes[name] = new
-        self.touch(name)
-
-    def touch(self, name: str) -> None:
-        if self.mark is not None:
-            self.mark(name)
-
-    def connected(self, yes: bool) -> None:
-        """After the hub was away everyone has to be heard anew before anyone counts as gone."""
-        if not yes:
-            self.listening_since = None
-        elif self.listening_since is None:
-            self.listening_since = self._clock.now_ms()
-
-    def forget(self) -> None:
-        """Drop nodes that are no Node and were silent for long."""
-        oldest = self._clock.now_ms() - FORGET_MS
-        for name in [n for n, h in self.heard.items() if h.at < oldest and n not in self.nodes]:
-            del self.heard[name]
 
 
 class NodeWriter:
@@ -98,14 +28,14 @@ class NodeWriter:
         rules: Rules,
         allowed: tuple[str, ...],
         leads: Callable[[], bool],
-        counters: Counters,
+        counts: Counts,
     ) -> None:
         self._replica, self._kube, self._clock, self._rules = replica, kube, clock, rules
-        self._allowed, self._leads, self._counters = allowed, leads, counters
+        self._allowed, self._leads, self._counts = allowed, leads, counts
         self.renewed: dict[str, int] = {}
         self.next_look: dict[str, int] = {}
         self._foreign: set[str] = set()
-        self._say = once_per(SAY_AGAIN_SECONDS)
+        self._failures = Failures(counts.failures, (Unavailable,))
 
     async def read_leases(self) -> None:
         """Who was seen when, by whoever led before. A time of the future is some other clock's: it counts as now."""
@@ -144,18 +74,10 @@ class NodeWriter:
                 wrote |= self._leads() and await self._act(name, node, action)
             return Worked(wrote=wrote)
         except Conflict:
-            self._counters.conflicts.add()
+            self._counts.conflicts.add()
         except KubeError as error:
-            return self._failed(name, error)
+            return self._failures.worked(f"node {name}", error)
         return Worked(again=True)
-
-    def _failed(self, name: str, error: KubeError) -> Worked:
-        """Said once for all nodes while Kubernetes is away; else of each node."""
-        self._counters.failures.add()
-        away = isinstance(error, Unavailable)
-        if self._say("away" if away else name):
-            log.info("node %s: %s; trying on", name, error)
-        return Worked(again=True, away=away)
 
     def _plan(self, name: str, node: NodeSeen | None) -> Plan:
         replica = self._replica
@@ -184,7 +106,7 @@ class NodeWriter:
                 await self._kube.patch(NODES, "", name, bodies.labels_patch(labels))
             case Renew(at):
                 await self._renew(node, at)
-        self._counters.writes.add(what=type(action).__name__)
+        self._counts.writes.add(what=type(action).__name__)
         return True
 
     async def _set_status(self, node: NodeSeen, action: SetStatus) -> None:
@@ -202,7 +124,7 @@ class NodeWriter:
                 raise
             return False  # its informer will say whose it is
         log.info("node %s joined", name)
-        self._counters.writes.add(what="Create")
+        self._counts.writes.add(what="Create")
         return True
 
     async def _renew(self, node: NodeSeen, at: int) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 
-from canopy.edgecontroller.handlers import Counters, NodeWriter, Replica
+from canopy.edgecontroller.counts import Counts
+from canopy.edgecontroller.handlers import NodeWriter
+from canopy.edgecontroller.replica import Replica
 from canopy.edgecontroller.settings import Settings
 from canopy.kube.errors import KubeError
 from canopy.kube.patient import patiently
@@ -16,11 +18,9 @@ TICK_SECONDS = 0.25
 class Lead:
     """Begun anew with each leadership."""
 
-    def __init__(
-        self, replica: Replica, writer: NodeWriter, settings: Settings, clock: Clock, counters: Counters
-    ) -> None:
-        self._replica, self._writer, self._clock, self._counters = replica, writer, clock, counters
-        at_once, waits = settings.looks_at_once, counters.budget_waits.add
+    def __init__(self, replica: Replica, writer: NodeWriter, settings: Settings, clock: Clock, counts: Counts) -> None:
+        self._replica, self._writer, self._clock, self._counts = replica, writer, clock, counts
+        at_once, waits = settings.looks_at_once, counts.budget_waits.add
         nodes, leases = Budget(settings.writes_per_second), Budget(settings.renewals_per_second)
         self._nodes: Worker[str] = Worker(Queue(0.0, nodes), writer.look, clock, at_once, self._done, waits)
         self._leases: Worker[str] = Worker(Queue(0.0, leases), writer.renew, clock, at_once, on_starved=waits)
@@ -56,4 +56,4 @@ class Lead:
 
     def _done(self, worked: Worked, seconds: float) -> None:
         if worked.wrote:
-            self._counters.lag.set(seconds)
+            self._counts.lag.set(seconds)

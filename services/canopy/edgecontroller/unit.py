@@ -1,8 +1,6 @@
 """Builds EdgeController: the only place that knows all of its parts."""
 
 import asyncio
-import secrets
-import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -11,11 +9,13 @@ from canopy.bus.environment import Environment
 from canopy.contracts import catalogue
 from canopy.edgecontroller.adapters.kube import informer
 from canopy.edgecontroller.core import Rules
-from canopy.edgecontroller.handlers import Counters, NodeWriter, Replica
+from canopy.edgecontroller.counts import Counts
+from canopy.edgecontroller.handlers import NodeWriter
 from canopy.edgecontroller.lead import Lead
+from canopy.edgecontroller.replica import Replica
 from canopy.edgecontroller.settings import Settings
 from canopy.kube.api import Kube
-from canopy.kube.leader import LeaderSettings
+from canopy.kube.leader import LeaderSettings, identity
 from canopy.kube.leading import Leading
 from canopy.kube.patient import cluster
 from canopy.runtime.clock import Clock, SystemClock
@@ -33,8 +33,8 @@ class EdgeController:
 
     def __init__(self, env: Environment, settings: Settings, clock: Clock) -> None:
         self._env, self._settings, self._clock = env, settings, clock
-        self._identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        self._counters = Counters(env.metrics)
+        self._identity = identity()
+        self._counts = Counts(env.metrics)
 
     async def run(self, started: Callable[[], None]) -> None:
         async with AsyncExitStack() as stack:
@@ -45,7 +45,7 @@ class EdgeController:
             await self._work(bus, kube, started)
 
     async def _work(self, bus: Bus, kube: Kube, started: Callable[[], None]) -> None:
-        replica = Replica(self._clock, self._counters)
+        replica = Replica(self._clock, self._counts)
         leading = self._leading(kube, replica)
         self._gauges(replica, leading)
         nodes = informer(kube, replica)
@@ -63,17 +63,16 @@ class EdgeController:
             started()
 
     def _leading(self, kube: Kube, replica: Replica) -> Leading:
-        settings, clock, counters = self._settings, self._clock, self._counters
+        settings, clock, counts = self._settings, self._clock, self._counts
 
         async def duty() -> None:
             rules = rules_of(settings)
-            writer = NodeWriter(replica, kube, clock, rules, settings.allowed, leading.leads, counters)
-            lead = Lead(replica, writer, settings, clock, counters)
+            writer = NodeWriter(replica, kube, clock, rules, settings.allowed, leading.leads, counts)
+            lead = Lead(replica, writer, settings, clock, counts)
             self._env.metrics.gauge("canopy_edgecontroller_backlog", "Nodes to look at.", lambda: lead.backlog)
             await lead.run()
 
-        seconds = settings.lease_seconds
-        times = LeaderSettings(seconds, seconds * 2 / 3, seconds * 2 / 15)
+        times = LeaderSettings.of(settings.lease_seconds)
         leading = Leading(kube, settings.lease_namespace, LEASE, self._identity, duty, times)
         return leading
 

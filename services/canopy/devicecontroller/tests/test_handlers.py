@@ -13,11 +13,12 @@ from canopy.bus.streams import Value
 from canopy.contracts.devices import Condition
 from canopy.contracts.devices import DeviceState as Shown
 from canopy.contracts.wire import DeviceState, Entry, PageAsk, Put, SetAsk, TwinRecord, encode
-from canopy.devicecontroller.handlers import ConditionWriter, Counters, Pages, Pusher, StatusWriter, address, key_of
+from canopy.devicecontroller.counts import Counts
+from canopy.devicecontroller.handlers import ConditionWriter, Pages, Pusher, StatusWriter, address, key_of
 from canopy.devicecontroller.objects import DEVICE, MODEL, Seen, Source, StatusSeen
 from canopy.devicecontroller.replica import Replica
 from canopy.kube.errors import Conflict, Invalid, Unavailable
-from canopy.runtime.health import Metrics
+from canopy.runtime.metrics import Metrics
 from canopy.runtime.worker import Worked
 from canopy.testing.clock import FrozenClock
 
@@ -67,7 +68,7 @@ class Store:
 
 
 def writer(replica, twins, store, leads=True):
-    return StatusWriter(replica, twins, store.write, lambda: leads, Counters(Metrics()))
+    return StatusWriter(replica, twins, store.write, lambda: leads, Counts(Metrics()))
 
 
 async def test_the_status_is_read_before_twins_so_that_a_write_between_makes_ours_fail():
@@ -122,11 +123,11 @@ async def test_a_replica_that_has_not_seen_everything_asks_for_patience(missing)
     else:
         setattr(known, missing, None)
     with pytest.raises(Retry):
-        await Pages(known, Counters(Metrics())).answer(SetAsk(node="a", ask=PageAsk()), None)
+        await Pages(known, Counts(Metrics())).answer(SetAsk(node="a", ask=PageAsk()), None)
 
 
 async def test_an_unknown_node_should_have_nothing():
-    answer = await Pages(replica(device()), Counters(Metrics())).answer(SetAsk(node="b", ask=PageAsk()), None)
+    answer = await Pages(replica(device()), Counts(Metrics())).answer(SetAsk(node="b", ask=PageAsk()), None)
     assert answer.hash == "0" * 16 and not answer.puts
 
 
@@ -146,7 +147,7 @@ class Bus:
 
 async def test_a_burst_is_gathered_into_one_push_and_a_bad_node_name_stops_no_other():
     clock, bus, known = FrozenClock(), Bus(), replica()
-    pusher = Pusher(bus, known, clock, 0.01, Counters(Metrics()))
+    pusher = Pusher(bus, known, clock, 0.01, Counts(Metrics()))
     task = asyncio.create_task(pusher.run())
     await clock.advance(0)
     pusher.add(known.placement.put(device("x", "No_Such!")))
@@ -173,7 +174,7 @@ class Kube:
 
 async def condition_of(known, name="d"):
     kube = Kube()
-    look = ConditionWriter(known, kube, FrozenClock(), lambda: True, "me", Counters(Metrics()))
+    look = ConditionWriter(known, kube, FrozenClock(), lambda: True, "me", Counts(Metrics()))
     await look.look(("default", name))
     return kube
 

@@ -2,7 +2,7 @@
 
 from canopy.edgecontroller.bodies import read_node
 from canopy.edgecontroller.core import NodeSeen
-from canopy.edgecontroller.handlers import Replica
+from canopy.edgecontroller.replica import Replica
 from canopy.kube.api import Kube
 from canopy.kube.informer import Informer
 from canopy.kube.resource import NODES

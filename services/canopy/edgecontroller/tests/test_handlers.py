@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager, suppress
 from canopy.contracts.wire import Presence
 from canopy.edgecontroller.bodies import read_node
 from canopy.edgecontroller.core import Rules
-from canopy.edgecontroller.handlers import FORGET_MS, Counters, NodeWriter, Replica
+from canopy.edgecontroller.counts import Counts
+from canopy.edgecontroller.handlers import NodeWriter
 from canopy.edgecontroller.lead import Lead
+from canopy.edgecontroller.replica import FORGET_MS, Replica
 from canopy.edgecontroller.settings import Settings
 from canopy.kube.api import Listed
 from canopy.kube.errors import AlreadyExists, Conflict, NotFound, Unavailable
 from canopy.kube.resource import LEASES
-from canopy.runtime.health import Metrics
+from canopy.runtime.metrics import Metrics
 from canopy.testing.clock import FrozenClock
 
 
@@ -69,9 +71,9 @@ class Place(dict):
 
 @asynccontextmanager
 async def leading(kube, clock, replica, **settings):
-    counters, given = Counters(Metrics()), Settings(**settings)
-    writer = NodeWriter(replica, kube, clock, Rules(), given.allowed, lambda: True, counters)
-    task = asyncio.create_task(Lead(replica, writer, given, clock, counters).run())
+    counts, given = Counts(Metrics()), Settings(**settings)
+    writer = NodeWriter(replica, kube, clock, Rules(), given.allowed, lambda: True, counts)
+    task = asyncio.create_task(Lead(replica, writer, given, clock, counts).run())
     await clock.advance(0)
     yield
     task.cancel()
@@ -81,7 +83,7 @@ async def leading(kube, clock, replica, **settings):
 
 def world():
     clock, kube = FrozenClock(), Kube()
-    replica = Replica(clock, Counters(Metrics()))
+    replica = Replica(clock, Counts(Metrics()))
     replica.synced, kube.told = True, replica.node
     return clock, kube, replica
 
