@@ -21,7 +21,11 @@ class Settings(UnitSettings):
         1.0, ge=0.1, le=3600, description="Least seconds between two writes of one device."
     )
     writes_per_second: float = Field(
-        50.0, ge=0.1, le=10_000, description="Most devices written per second, in the whole cluster."
+        100.0,
+        ge=0.1,
+        le=10_000,
+        description="Most devices written per second, in the whole cluster: 500 devices whose states waited for a hub "
+        "are written within 5 s of its return. Less spares Kubernetes and makes every device later by as much.",
     )
     looks_at_once: int = Field(16, ge=1, le=256, description="Devices that are looked at together.")
     gather_ms: float = Field(
