@@ -19,10 +19,10 @@ MOST_RETRIES = 8
 
 
 class Budget:
-    """A token bucket: `per_second` writes, and after quiet as many at once as come in a second."""
+    """A token bucket: `per_second` writes, and after quiet `at_first` at once (without it, as many as in a second)."""
 
-    def __init__(self, per_second: float) -> None:
-        self._rate, self._most = per_second, max(1.0, per_second)
+    def __init__(self, per_second: float, at_first: int = 0) -> None:
+        self._rate, self._most = per_second, max(1.0, per_second, float(at_first))
         self._tokens, self._at = self._most, 0.0
 
     def wait_seconds(self, now: float) -> float:

@@ -21,11 +21,14 @@ class Settings(UnitSettings):
         1.0, ge=0.1, le=3600, description="Least seconds between two writes of one device."
     )
     writes_per_second: float = Field(
-        100.0,
-        ge=0.1,
-        le=10_000,
-        description="Most devices written per second, in the whole cluster: 500 devices whose states waited for a hub "
-        "are written within 5 s of its return. Less spares Kubernetes and makes every device later by as much.",
+        50.0, ge=0.1, le=10_000, description="Most devices written per second, in the whole cluster, as it goes on."
+    )
+    writes_at_first: int = Field(
+        300,
+        ge=1,
+        le=100_000,
+        description="Devices that may be written beyond that after quiet: so many whose states waited for a hub or for "
+        "Kubernetes are right within 5 s of its return. More means a higher wave for Kubernetes then.",
     )
     looks_at_once: int = Field(16, ge=1, le=256, description="Devices that are looked at together.")
     gather_ms: float = Field(

@@ -66,6 +66,17 @@ def test_looks_that_write_nothing_do_not_use_up_the_budget():
     assert len(q) == 0
 
 
+def test_after_quiet_more_may_go_at_once_and_then_as_many_as_the_rate_allows():
+    q = Queue(1.0, Budget(2.0, 10))
+    for i in range(20):
+        q.mark(i, 0.0)
+    gone = 0
+    while (key := q.take(0.0)) is not None:
+        q.done(key, 0.0, wrote=True)
+        gone += 1
+    assert gone == 10 and q.starved(0.0) and q.take(0.4) is None and q.take(0.6) is not None
+
+
 def test_looking_again_waits_longer_each_time_and_not_beyond_a_bound():
     q, waits, now = queue(), [], 0.0
     q.mark("d", now)
