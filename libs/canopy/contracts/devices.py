@@ -19,6 +19,8 @@ DEVICE_STATUSES = "devicestatuses"
 
 DEFAULT_COLLECT_CYCLE_MS = 1000
 """How often a property is read when its `collectCycle` says nothing (0)."""
+_FROM_HERE_NS = 100_000_000
+"""KubeEdge's schema calls a cycle ms, its mappers and samples count ns: so high (28 hours, or 0.1 s) it is ns."""
 
 PropertyType = Literal["INT", "FLOAT", "DOUBLE", "STRING", "BOOLEAN", "BYTES", "STREAM"]
 AccessMode = Literal["ReadWrite", "ReadOnly"]
@@ -135,9 +137,17 @@ class DeviceProperty(_Shape, frozen=True, kw_only=True):
     desired: Annotated[TwinValue | None, Meta(description="What the property should be.")] = None
     visitors: Visitors | None = None
     report_cycle: Annotated[int, Meta(description="ms between reports; 0: as collected.")] = 0
-    collect_cycle: Annotated[int, Meta(description="ms between readings; 0: 1000.")] = 0
+    collect_cycle: Annotated[
+        int, Meta(description="ms between readings; 0: 1000; from 100000000 up it is ns, as in KubeEdge's samples.")
+    ] = 0
     report_to_cloud: Annotated[bool | None, Meta(description="Whether values go to the cloud.")] = None
     push_method: Annotated[dict[str, Any] | None, Meta(description="Where else values are pushed.")] = None
+
+    @property
+    def collect_cycle_ms(self) -> int:
+        """How often to read it, whichever unit was meant."""
+        said = self.collect_cycle or DEFAULT_COLLECT_CYCLE_MS
+        return said // 1_000_000 if said >= _FROM_HERE_NS else said
 
 
 class Protocol(_Shape, frozen=True, kw_only=True):

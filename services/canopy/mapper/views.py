@@ -7,14 +7,7 @@ from typing import Any
 
 import msgspec
 
-from canopy.contracts.devices import (
-    DEFAULT_COLLECT_CYCLE_MS,
-    Device,
-    DeviceModel,
-    DeviceProperty,
-    ModelProperty,
-    Visitors,
-)
+from canopy.contracts.devices import Device, DeviceModel, DeviceProperty, ModelProperty, Visitors
 from canopy.mapper.config import BadConfig, Config
 from canopy.mapper.schedule import Key
 from canopy.mapper.sdk import DeviceView, PropertyView
@@ -99,7 +92,7 @@ def _property(of_model: ModelProperty, of_device: DeviceProperty) -> PropertyVie
             "visitors.configData",
             f"property {of_model.name}",
         ),
-        of_device.collect_cycle or DEFAULT_COLLECT_CYCLE_MS,
+        of_device.collect_cycle_ms,
     )
 
 

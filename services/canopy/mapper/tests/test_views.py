@@ -57,6 +57,14 @@ def test_a_view_says_what_device_and_model_say_together() -> None:
     assert (power.read_only, power.config.text("register")) == (True, "InputRegister")
 
 
+@pytest.mark.parametrize(
+    ("said", "ms"), [(0, 1000), (200, 200), (86_400_000, 86_400_000), (10_000_000_000, 10_000), (100_000_000, 100)]
+)
+def test_a_cycle_in_nanoseconds_as_in_the_samples_of_kubeedge_is_understood(said: int, ms: int) -> None:
+    view = one(DEVICE.replace("collectCycle: 500", f"collectCycle: {said}"))
+    assert view.properties[0].collect_cycle_ms == ms
+
+
 def test_a_device_that_lists_no_properties_has_all_of_its_model() -> None:
     device = DEVICE[: DEVICE.index("  properties")]
     assert [p.name for p in one(device).properties] == ["switch", "brightness", "power", "unused"]
