@@ -16,10 +16,10 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 
+from canopy.contracts.times import micro_time
 from canopy.kube.api import Kube
 from canopy.kube.errors import Conflict, KubeError, NotFound
 from canopy.kube.hooks import Said, said
@@ -211,7 +211,7 @@ class Leader:
 
     def _held(self) -> _Lease:
         """The Lease as we want to write it."""
-        now = _micro_time()
+        now = micro_time(time.time_ns() // 1_000_000)
         old = self._lease.spec if self._lease else _Spec()
         ours = old.holder_identity == self.identity
         changes = (old.lease_transitions or 0) + (0 if ours or self._lease is None else 1)
@@ -235,14 +235,10 @@ class Leader:
         self._renewed -= self._settings.renew_deadline_seconds
         if lease is None or lease.spec.holder_identity != self.identity:
             return
-        spec = _Spec(None, 1, None, _micro_time(), lease.spec.lease_transitions)
+        spec = _Spec(None, 1, None, micro_time(time.time_ns() // 1_000_000), lease.spec.lease_transitions)
         body = msgspec.json.encode(_Lease(lease.metadata, spec))
         try:
             async with asyncio.timeout(self._settings.retry_seconds):
                 await asyncio.shield(self._kube.update(LEASES, self._namespace, self._name, body))
         except (KubeError, TimeoutError):
             _log.info("the Lease %s/%s was not given back; it runs out", self._namespace, self._name)
-
-
-def _micro_time() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -4,12 +4,12 @@
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 
 from canopy.contracts import wire
 from canopy.contracts.devices import API_VERSION, DeviceState, OwnerReference, Twin, TwinValue
+from canopy.contracts.times import rfc3339
 from canopy.contracts.wire import Name, TwinRecord
 from canopy.devicecontroller.objects import DEVICE, STAMP, Seen, Source, StatusSeen
 
@@ -117,14 +117,6 @@ def _value(side: wire.Side | None, more: dict[str, str]) -> TwinValue | None:
     if side is None:
         return None
     return TwinValue(value=side.value, metadata={**side.metadata, "timestamp": str(side.timestamp), **more})
-
-
-def rfc3339(ms: int) -> str:
-    """`2026-01-31T12:00:00Z`; nothing for 0, and for what no calendar holds."""
-    try:
-        return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if ms > 0 else ""
-    except (ValueError, OverflowError, OSError):
-        return ""
 
 
 def status_patch(write: Write, resource_version: str) -> bytes:

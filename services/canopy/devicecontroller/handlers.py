@@ -6,7 +6,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -17,6 +16,7 @@ from canopy.bus.jsapi import StreamError
 from canopy.bus.streams import Value
 from canopy.contracts import catalogue
 from canopy.contracts.subject import BadToken, Subject
+from canopy.contracts.times import rfc3339
 from canopy.contracts.wire import PageAnswer, Push, SetAsk, TwinRecord
 from canopy.devicecontroller import conditions, core
 from canopy.devicecontroller.core import DeviceKey, LookAgain, Nothing, Purge, Record, Step, Write
@@ -231,4 +231,4 @@ class ConditionWriter:
             log.info("event on %s/%s: %s", seen.namespace, seen.name, error)
 
     def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock.now_ms() // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return rfc3339(self._clock.now_ms())

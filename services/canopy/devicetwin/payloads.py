@@ -5,11 +5,11 @@ What does not decode is read again slowly, so that the answer names what is wron
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
 
+from canopy.contracts.times import rfc3339
 from canopy.contracts.wire import MAX_BODY_BYTES, Side, TwinState
 from canopy.devicetwin.core import STATES, Refused, TwinAsked, Twins, differing
 from canopy.devicetwin.device import Device
@@ -220,8 +220,3 @@ def _twin(twin: TwinState, optional: bool) -> dict[str, Any]:
 
 def _side(side: Side) -> dict[str, Any]:
     return {"value": side.value, "metadata": {"timestamp": side.timestamp}}
-
-
-def rfc3339(ms: int) -> str:
-    """A time in ms as Kubernetes writes it; nothing for never."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if ms else ""

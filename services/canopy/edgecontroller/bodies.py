@@ -4,11 +4,11 @@ Called by `handlers.NodeWriter`, and by the informer of `adapters/kube.py` (`rea
 """
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from canopy.contracts.times import micro_time, millis, rfc3339
 from canopy.contracts.wire import Presence, encode
 from canopy.edgecontroller.core import NodeSeen
 
@@ -145,7 +145,7 @@ def _ready(word: str, heartbeat: int, changed: int, since: int) -> Json:
         "status": word,
         "reason": "EdgeHeard" if word == READY else "NodeStatusUnknown",
         "message": "the edge answers" if word == READY else gone,
-        "lastHeartbeatTime": rfc3339(heartbeat) if heartbeat else None,
+        "lastHeartbeatTime": rfc3339(heartbeat) or None,
         "lastTransitionTime": rfc3339(changed),
     }
 
@@ -170,34 +170,16 @@ def new_lease(node: NodeSeen, seconds: int, at: int) -> bytes:
     """The Lease of a node, which goes with its Node."""
     owner = {"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": node.uid}
     meta = {"name": node.name, "namespace": LEASE_NAMESPACE, "labels": {MANAGED: "true"}, "ownerReferences": [owner]}
-    spec = {"holderIdentity": node.name, "leaseDurationSeconds": seconds, "renewTime": _micro(at)}
+    spec = {"holderIdentity": node.name, "leaseDurationSeconds": seconds, "renewTime": micro_time(at)}
     return encode({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec})
 
 
 def lease_patch(at: int) -> bytes:
-    return encode({"spec": {"renewTime": _micro(at)}})
+    return encode({"spec": {"renewTime": micro_time(at)}})
 
 
 def labels_patch(labels: dict[str, str]) -> bytes:
     return encode({"metadata": {"labels": labels}})
-
-
-def rfc3339(ms: int) -> str:
-    """Kubernetes' Time: whole seconds."""
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _micro(ms: int) -> str:
-    """Kubernetes' MicroTime."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def millis(text: str | None) -> int:
-    """A time of Kubernetes in ms; 0 for none, and for what is none."""
-    try:
-        return round(datetime.fromisoformat(text).timestamp() * 1000) if text else 0
-    except ValueError:
-        return 0
 
 
 _NODE = msgspec.json.Decoder(_Node)
