@@ -38,7 +38,8 @@ class Lead:
         self._replica, self._twins, self._counts = replica, twins, counts
         self._pusher = Pusher(bus, replica, clock, settings.gather_ms / MILLISECONDS, counts)
         self._condition_writer = conditions
-        budget, interval = Budget(settings.writes_per_second, settings.writes_at_first), settings.device_interval_seconds
+        budget = Budget(settings.writes_per_second, settings.writes_at_first)
+        interval = settings.device_interval_seconds
         self._statuses: Worker[DeviceKey] = Worker(
             Queue(interval, budget), statuses.look, clock, settings.looks_at_once, self._done, counts.budget_waits.add
         )
