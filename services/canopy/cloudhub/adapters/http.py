@@ -45,6 +45,7 @@ def build(
     app = FastAPI(
         title="Canopy fleet API", version="1", docs_url=None, redoc_url=None, openapi_url="/openapi.json",
         description="Nodes, devices, their live twins, and what devices should be.", strict_content_type=False,
+        dependencies=[Depends(_only_known_parameters)],
     )  # fmt: skip
     problem.install(app)
     _pages(app, ready)
@@ -58,12 +59,23 @@ def build(
             return Problem(
                 413, f"body: should be at most {MAX_BODY_BYTES} bytes, with its length said", "body"
             ).response()
+        # every body is JSON, whatever it is called: curl says that it is a form
+        request.scope["headers"] = [h for h in request.scope["headers"] if h[0] != b"content-type"]
         context, writes = telemetry.extract(dict(request.headers)), request.method == "PUT"
         with telemetry.span(f"{request.method} fleet API", context=context, kind="server", always=writes) as span:
             span.set("url.path", request.url.path)
             return await call(request)
 
     return app
+
+
+def _only_known_parameters(request: Request) -> None:
+    """Raise Problem for a parameter that there is not: a misspelt filter would show everything."""
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            there = f"are {', '.join(known)}" if known else "is none"
+            raise Problem(400, f"{name[:80]}: no such parameter; there {there}", name[:80])
 
 
 def _caller(access: Access) -> Any:

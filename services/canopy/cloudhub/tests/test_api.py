@@ -126,6 +126,7 @@ class Api:
 
     async def call(self, method: str, path: str, token: str = ADMIN, **more: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers |= more.pop("headers", {})
         return await self.client.request(method, f"/api/v1{path}", headers=headers, **more)
 
     def sent(self, node: str, name: str, value: str, n: int = 1) -> bytes:
@@ -274,6 +275,21 @@ async def test_a_wrong_value_is_refused_by_its_name_and_nothing_is_set(
     assert (answer.status_code, error["field"]) == (400, field), answer.text
     assert right.lower() in error["reason"].lower()
     assert api.kube.objects["devices", "default", "light"] is before
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "application/json"])
+async def test_a_body_is_json_whatever_the_client_calls_it(api: Api, kind: str) -> None:
+    api.kube.put("devices", "default", "light", device())
+    path, headers = "/devices/default/light/desired", {"Content-Type": kind}
+    answer = await api.call("PUT", path, content='{"switch": "true"}', headers=headers)
+    assert (answer.status_code, answer.json().get("desired")) == (200, {"switch": "true"}), answer.text
+
+
+@pytest.mark.parametrize("path", ["/watch?device=default/light", "/devices?limit=1", "/nodes?name=x"])
+async def test_a_parameter_that_there_is_not_is_named(api: Api, path: str) -> None:
+    answer = await api.call("GET", path)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["field"] in path and "no such parameter" in answer.json()["error"]["reason"]
 
 
 async def test_trouble_behind_the_api_is_a_503_in_the_same_shape(api: Api) -> None:
