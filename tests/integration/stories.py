@@ -1,14 +1,18 @@
 """What the stories do to the system and look for in it: Devices in Kubernetes, their DeviceStatus, the node's twins."""
 
 import time
+import uuid
+from pathlib import Path
 from typing import Any
 
+import yaml
 from talk import Talk
 
 from canopy.testing.clients import FleetClient, KubeClient
 from canopy.testing.system import System
 from canopy.testing.wait import until
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 API = "devices.kubeedge.io/v1beta1"
 NAMESPACES = ("dev", "device", "hw", "event")
 MODEL: dict[str, Any] = {
@@ -56,6 +60,16 @@ class Stories:
             },
         }
         return (await self.kube.apply(body))[0]
+
+    async def install_light(self, port: int) -> str:
+        """The example's light, at `port`, under a name of its own; that name."""
+        for document in yaml.safe_load_all((EXAMPLES / "light-model.yaml").read_text()):
+            await self.kube.apply(document)
+        device: dict[str, Any] = yaml.safe_load((EXAMPLES / "light-device.yaml").read_text())
+        device["metadata"]["name"] = name = f"light-{uuid.uuid4().hex[:6]}"
+        device["spec"]["protocol"]["configData"]["port"] = port
+        await self.kube.apply(device)
+        return str(name)
 
     async def known_at_the_edge(self, talk: Talk, seconds: float = 20.0) -> None:
         """Wait until DeviceTwin answers for this device."""

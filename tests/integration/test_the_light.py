@@ -1,34 +1,17 @@
 """The main job: a light's state from a real Modbus server to Kubernetes, and a desired state back."""
 
-import uuid
-from pathlib import Path
-from typing import Any
-
 import pytest
-import yaml
 from stories import Stories
 
 from canopy.testing import light
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-async def _install(stories: Stories, port: int) -> str:
-    """The example's light under a name of its own, at `port`."""
-    for document in yaml.safe_load_all((EXAMPLES / "light-model.yaml").read_text()):
-        await stories.kube.apply(document)
-    device: dict[str, Any] = yaml.safe_load((EXAMPLES / "light-device.yaml").read_text())
-    device["metadata"]["name"] = name = f"light-{uuid.uuid4().hex[:6]}"
-    device["spec"]["protocol"]["configData"]["port"] = port
-    await stories.kube.apply(device)
-    return name
 
 
 async def test_a_light_switches_and_says_so(stories: Stories) -> None:
     port = await stories.system.light()
-    name = await _install(stories, port)
+    name = await stories.install_light(port)
     await stories.shows(name, {"switch": "false", "power": "0"}, 20)
 
     await stories.api.set_desired("default", name, {"switch": "true", "brightness": "50"})
@@ -47,7 +30,7 @@ async def _is_on(port: int) -> bool:
 async def test_a_light_that_is_gone_is_offline_and_comes_back(stories: Stories) -> None:
     port = await stories.system.light()
     process = stories.system.node().lights[-1]
-    name = await _install(stories, port)
+    name = await stories.install_light(port)
     await stories.shows(name, {"switch": "false"}, 20)
     await process.kill()
     await until(lambda: _state_is(stories, name, "offline"), 20)
