@@ -58,6 +58,8 @@ class App:
             return _json(found, 200)
         if path == f"/apis/{discovery.REVIEW_GROUP}/v1/selfsubjectaccessreviews":
             return await self._review(request)
+        if path == "/openapi/v2":
+            return _openapi_v2(request)
         target = requests.target(self._store.state.kinds, path)
         return await self._verb(request, target)(request, target, during)
 
@@ -241,6 +243,14 @@ Handler = Callable[[Request, Target, ExitStack], Awaitable[ASGIApp]]
 def _plain(text: str) -> str:
     """A client's field name as a header may hold it."""
     return text.encode("ascii", "replace").decode().translate({ord(c): "?" for c in '"\\\r\n\0'})[:200]
+
+
+def _openapi_v2(request: Request) -> Response:
+    """A document without schemas, which in protobuf is nothing: kubectl reads it before it takes a `List` apart."""
+    accepted = request.headers.get("accept", "")
+    if "protobuf" in accepted:
+        return Response(b"", media_type="application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
+    return _json(discovery.EMPTY_V2, 200)
 
 
 def _json(value: Json, code: int) -> Response:

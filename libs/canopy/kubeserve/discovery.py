@@ -1,7 +1,7 @@
 """What a client asks before anything else: groups, versions, resources, and the OpenAPI v3 documents. Pure.
 
 The documents say that writes take `fieldValidation`, so kubectl leaves validation to the server, and hold the schemas
-of custom kinds, so `kubectl explain` works. OpenAPI v2 is not served.
+of custom kinds, so `kubectl explain` works. OpenAPI v2 is there and empty.
 """
 
 import zlib
@@ -22,6 +22,12 @@ VERSION: Json = {
     "goVersion": "none",
     "compiler": "python",
     "platform": "any",
+}
+EMPTY_V2: Json = {
+    "swagger": "2.0",
+    "info": {"title": "Kubernetes", "version": VERSION["gitVersion"]},
+    "paths": {},
+    "definitions": {},
 }
 REVIEW_GROUP = "authorization.k8s.io"
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]

@@ -103,9 +103,16 @@ def json_patch(target: Any, operations: Any) -> Any:
         try:
             _operate(document, operation)
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-            text = f"operation {number} of the JSON patch cannot be done: {error!r}"
+            text = f"operation {number} of the JSON patch cannot be done: {_why(operation, error)}"
             raise ApiError(422, "Invalid", text) from error
     return document[""]
+
+
+def _why(operation: Any, error: Exception) -> str:
+    if not isinstance(operation, dict):
+        return "it is no object"
+    said = " ".join(str(operation[word]) for word in ("op", "path") if word in operation)
+    return f"{said}: there is no {error}" if isinstance(error, KeyError) else f"{said}: {error}"
 
 
 def _operate(document: Json, operation: Json) -> None:

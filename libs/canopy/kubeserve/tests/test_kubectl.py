@@ -56,6 +56,13 @@ def test_apply_twice_changes_nothing(kubectl: Kubectl) -> None:
     assert "unchanged" in kubectl("apply", "-f", str(EXAMPLES / "light-device.yaml"))
 
 
+def test_a_list_is_applied_item_by_item(kubectl: Kubectl) -> None:
+    spaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"space-{i}"}} for i in range(2)]
+    body = json.dumps({"apiVersion": "v1", "kind": "List", "items": spaces})
+    assert kubectl("apply", "-f", "-", stdin=body).count("created") == 2
+    assert kubectl("delete", "-f", "-", stdin=body).count("deleted") == 2
+
+
 def test_get_gives_yaml_and_describe_and_explain_speak(kubectl: Kubectl) -> None:
     assert "nodeName: edge-1" in kubectl("get", "device", "light", "-o", "yaml")
     assert "light-model" in kubectl("describe", "device", "light")

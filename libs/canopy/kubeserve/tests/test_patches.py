@@ -69,6 +69,21 @@ def test_an_operation_that_cannot_be_done_is_refused_with_its_number(operation: 
     assert raised.value.code == 422
 
 
+@pytest.mark.parametrize(
+    ("operation", "why"),
+    [
+        ({"op": "replace", "path": "/a/b", "value": 1}, "replace /a/b: there is no 'b'"),
+        ({"op": "remove", "path": "/l/1"}, "remove /l/1: no item '1' in a list of 0"),
+        ({"op": "add", "path": "/a"}, "add /a: there is no 'value'"),
+        ("nothing", "it is no object"),
+    ],
+)
+def test_what_an_operation_lacks_is_said(operation: Any, why: str) -> None:
+    with pytest.raises(ApiError) as raised:
+        patches.json_patch({"a": {}, "l": []}, [operation])
+    assert str(raised.value).endswith(why)
+
+
 def test_a_strategic_patch_merges_conditions_by_type() -> None:
     old = {"conditions": [{"type": "Ready", "status": "False", "reason": "x"}, {"type": "Disk"}], "other": [1]}
     patch = {
