@@ -13,9 +13,19 @@ from msgspec import Meta
 GROUP = "devices.kubeedge.io"
 VERSION = "v1beta1"
 API_VERSION = f"{GROUP}/{VERSION}"
+TRACE = "trace.canopy.dev/traceparent"
+"""Annotation of a Device: the trace of the change of its spec that led to the generation which TRACED names."""
+TRACED = "trace.canopy.dev/generation"
 DEVICES = "devices"
 DEVICE_MODELS = "devicemodels"
 DEVICE_STATUSES = "devicestatuses"
+DEVICE = "Device"
+MODEL = "DeviceModel"
+
+STATES = ("online", "offline", "ok", "unknown", "unhealthy")
+"""What a device's state may be, once somebody has said one."""
+MAX_VALUE_BYTES = 64 * 1024
+"""The most that one value of a property may hold, as text; DeviceTwin has a setting for it."""
 
 DEFAULT_COLLECT_CYCLE_MS = 1000
 """How often a property is read when its `collectCycle` says nothing (0)."""

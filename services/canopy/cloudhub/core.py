@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from canopy.contracts.devices import STATES
 from canopy.contracts.subject import BadToken, check_token
 from canopy.contracts.wire import (
     MAX_STATE_BYTES,
@@ -32,11 +33,10 @@ MAX_LABEL_CHARACTERS = 63
 MAX_VERSION_CHARACTERS = 64
 MAX_NUMBER = 2**62
 MAX_UID_CHARACTERS = 128
-MAX_TRACE_CHARACTERS = 128
+MAX_TRACE_CHARACTERS = 256
 MAX_PROPERTY_CHARACTERS = 128
 MAX_METADATA = 16
 MAX_METADATA_CHARACTERS = 256
-STATES = ("", "online", "offline", "ok", "unknown", "unhealthy")
 MAX_TYPE_CHARACTERS = 32
 
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
@@ -169,8 +169,8 @@ def _state(content: bytes) -> DeviceState:
 def _check_state(state: DeviceState, bounds: Bounds) -> None:
     if len(state.twins) > bounds.twins:
         raise Unacceptable(f"twins: {len(state.twins)} of them; should be at most {bounds.twins}")
-    if state.state not in STATES:
-        raise Unacceptable(f"state {state.state[:40]!r}: should be one of {', '.join(STATES[1:])}")
+    if state.state and state.state not in STATES:
+        raise Unacceptable(f"state {state.state[:40]!r}: should be one of {', '.join(STATES)}")
     if not 0 <= state.last_online < MAX_NUMBER:
         raise Unacceptable(f"last_online {state.last_online}: should be milliseconds since 1970")
     for name, twin in state.twins.items():

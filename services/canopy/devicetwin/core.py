@@ -9,12 +9,11 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from canopy.contracts.devices import MAX_VALUE_BYTES, STATES
 from canopy.contracts.wire import MAX_STATE_BYTES, MAX_TWINS, DeviceState, Side, TwinState, encode
 from canopy.devicetwin import values
 from canopy.devicetwin.device import Device, Property, changed
 
-STATES = ("online", "offline", "ok", "unknown", "unhealthy")
-MOST_VALUE_BYTES = 64 * 1024
 NO_DEVICE = "update rejected due to the device is not existed"
 ONLINE_AGAIN_MS = 60_000
 """A mapper that says online with every report moves `last_online` at most so often."""
@@ -61,7 +60,7 @@ class Updated(NamedTuple):
 Twins = Mapping[str, TwinAsked | None]
 
 
-def update(device: Device, asked: Twins, now: int, most_value_bytes: int = MOST_VALUE_BYTES) -> Updated | Refused:
+def update(device: Device, asked: Twins, now: int, most_value_bytes: int = MAX_VALUE_BYTES) -> Updated | Refused:
     """Take what a device or an application says of some keys; None deletes an optional twin."""
     twins, required = device.state.twins, device.local.required
     new, keys, grown = dict(twins), [], 0
@@ -150,7 +149,7 @@ def _side(held: Side | None, value: str, now: int) -> Side:
     return held if held is not None and held.value == value else Side(value=value, timestamp=now)
 
 
-def fault(key: str, side: str, kind: str, value: str | None, most: int = MOST_VALUE_BYTES) -> Refused | None:
+def fault(key: str, side: str, kind: str, value: str | None, most: int = MAX_VALUE_BYTES) -> Refused | None:
     """Why a value may not stand there."""
     if value is None:
         return Refused(400, f"twin '{key}': {side} has no value: give {side}.value as a JSON string")

@@ -41,7 +41,7 @@ class Local(msgspec.Struct, frozen=True, omit_defaults=True):
 class Device(msgspec.Struct, frozen=True):
     """One row. `revision` rises with every change of `state` (0: it never had one); `trace` belongs to that change.
 
-    `weight` is at least the bytes of the encoded state; exact after `stored.seal`.
+    `weight` is at least the bytes of the encoded state; exact after `shelf.seal`.
     """
 
     namespace: str

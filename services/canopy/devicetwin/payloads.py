@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from canopy.contracts.devices import STATES
 from canopy.contracts.times import rfc3339
 from canopy.contracts.wire import MAX_BODY_BYTES, Side, TwinState
-from canopy.devicetwin.core import STATES, Refused, TwinAsked, Twins, differing
+from canopy.devicetwin.core import Refused, TwinAsked, Twins, differing
 from canopy.devicetwin.device import Device
 
 MOST_BODY_BYTES = MAX_BODY_BYTES - 1024

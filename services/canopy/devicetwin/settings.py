@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from canopy.contracts.devices import MAX_VALUE_BYTES
 from canopy.runtime.settings import UnitSettings
 
 
@@ -18,7 +19,7 @@ class Settings(UnitSettings):
         description="Bytes that MQTT messages (QoS 1, 2) may take while this unit is away; then their senders wait.",
     )
     value_max_bytes: int = Field(
-        64 * 1024, ge=1, le=128 * 1024, description="The most bytes that one value of a twin may have."
+        MAX_VALUE_BYTES, ge=1, le=128 * 1024, description="The most bytes that one value of a twin may have."
     )
     waiting_max_messages: int = Field(
         20_000, ge=100, description="Messages (QoS 0, mappers) that may wait for a commit; more are refused or dropped."

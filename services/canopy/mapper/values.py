@@ -5,10 +5,8 @@ import math
 import re
 from decimal import Decimal
 
+from canopy.contracts.devices import MAX_VALUE_BYTES
 from canopy.mapper.sdk import BadValue, PropertyFailed, PropertyView, Value
-
-MAX_VALUE_BYTES = 64 * 1024
-"""The most that one value may hold as text."""
 
 _INTEGER = re.compile(r"[+-]?\d{1,20}")
 _NUMBERS = frozenset({"int", "float", "double"})

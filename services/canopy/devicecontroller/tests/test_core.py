@@ -116,8 +116,3 @@ def test_what_was_written_reads_back_as_nothing_to_do():
     read = read_status(msgspec.json.encode(obj))
     assert read.owner == "u1"
     assert decide(KEY, DEV, 10, read, REC) == Nothing()
-
-
-@pytest.mark.parametrize(("ms", "text"), [(0, ""), (-5, ""), (10**18, ""), (1000, "1970-01-01T00:00:01Z")])
-def test_a_time_that_no_calendar_holds_is_left_out(ms, text):
-    assert core.rfc3339(ms) == text

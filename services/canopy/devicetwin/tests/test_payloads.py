@@ -60,8 +60,3 @@ def test_an_answer_larger_than_a_message_comes_in_pieces() -> None:
     bodies = payloads.twin("e1", 9, device(20, 20_000))
     assert len(bodies) > 1 and all(len(b) < MAX_BODY_BYTES for b in bodies)
     assert {k for b in bodies for k in json.loads(b)["twin"]} == {f"k{i}" for i in range(20)}
-
-
-def test_a_time_is_written_as_kubernetes_writes_it() -> None:
-    assert payloads.rfc3339(1_700_000_000_123) == "2023-11-14T22:13:20Z"
-    assert payloads.rfc3339(0) == ""

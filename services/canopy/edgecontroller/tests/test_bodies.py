@@ -57,7 +57,3 @@ def test_a_lease_reads_back_to_the_millisecond_and_goes_with_its_node():
     raw = bodies.new_lease(node(), 40, NOW + 7)
     assert bodies.read_lease(raw) == ("e1", NOW + 7)
     assert json.loads(raw)["metadata"]["ownerReferences"][0]["uid"] == "u"
-
-
-def test_a_time_that_is_none_counts_as_never():
-    assert bodies.millis(None) == bodies.millis("yesterday") == 0
