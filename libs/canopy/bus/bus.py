@@ -85,7 +85,7 @@ class Bus:
         """
         self._check(self._role.may_publish(subject), "say", subject)
         address, body = subject.at(**tokens), self._body(subject, message)
-        with self.telemetry.span(f"say {subject.pattern}", kind="producer"):
+        with self.telemetry.span(f"say {subject.pattern}", kind="producer", begins=subject.begins):
             try:
                 await self.connection.publish(address, body, headers=self._headers())
             except NotConnected as e:
@@ -120,7 +120,7 @@ class Bus:
         await self.open()
         asks = self._link if self._link is not None and subject.pattern.startswith("node.") else self._asks
         address = subject.at(**tokens)
-        with self.telemetry.span(f"ask {subject.pattern}", kind="client"):
+        with self.telemetry.span(f"ask {subject.pattern}", kind="client", begins=subject.begins):
             answer = await asks.ask(address, self._fits(subject, body), self._headers(), timeout)
         return bytes(answer.data)
 

@@ -13,7 +13,7 @@ from canopy.bus.connection import Connection
 from canopy.bus.outcome import Reject, Retry, to_headers
 from canopy.contracts.subject import AnySubject
 from canopy.contracts.wire import MAX_BODY_BYTES, encode
-from canopy.runtime.telemetry import Telemetry
+from canopy.runtime.telemetry import Span, Telemetry
 
 log = logging.getLogger("canopy.bus")
 Q_contra = TypeVar("Q_contra", contravariant=True)
@@ -21,6 +21,14 @@ A_co = TypeVar("A_co", covariant=True)
 Q = TypeVar("Q")
 A = TypeVar("A")
 _SHOWN_CHARACTERS = 200
+
+
+def _name_device(span: Span, tokens: dict[str, str], body: Any) -> None:
+    """A span about one device says which."""
+    namespace = tokens.get("namespace") or getattr(body, "namespace", "")
+    name = tokens.get("name") or getattr(body, "name", "")
+    if namespace and name:
+        span.set("device", f"{namespace}/{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,10 @@ class Dispatch:
             body = message.data if self._decoder is None else self._decoder.decode(message.data)
         except msgspec.DecodeError as e:
             return await self._answer(message, Reject(400, f"{self._subject.pattern}: {e}"))
-        with self._telemetry.span(self._subject.pattern, context=self._telemetry.extract(headers), kind="server"):
+        context = self._telemetry.extract(headers) or self._telemetry.remote(getattr(body, "trace", ""))
+        with self._telemetry.span(self._subject.pattern, context, kind="server", begins=self._subject.begins) as span:
+            if span.recording:
+                _name_device(span, tokens, body)
             return await self._answer(message, await self._outcome(body, Place(tokens, headers, message.subject)))
 
     async def _stranger(self, message: Msg) -> None:

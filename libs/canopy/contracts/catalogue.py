@@ -14,10 +14,20 @@ UP_CHANNEL = "twins"
 
 # --- the link -----------------------------------------------------------------------------------------------------
 HELLO = Subject(
-    "node.{node}.ask.hello", wire.Hello, wire.HelloAnswer, queue="cloudhub", doc="a node comes: session, nonce, limits"
+    "node.{node}.ask.hello",
+    wire.Hello,
+    wire.HelloAnswer,
+    queue="cloudhub",
+    begins=False,
+    doc="a node comes: session, nonce, limits",
 )
 BEAT = Subject(
-    "node.{node}.ask.beat", wire.Beat, wire.BeatAnswer, queue="cloudhub", doc="every 10 s: health, hash of the set"
+    "node.{node}.ask.beat",
+    wire.Beat,
+    wire.BeatAnswer,
+    queue="cloudhub",
+    begins=False,
+    doc="every 10 s: health, hash of the set",
 )
 PAGE = Subject(
     "node.{node}.ask.page.{channel}",
@@ -25,6 +35,7 @@ PAGE = Subject(
     wire.PageAnswer,
     queue="cloudhub",
     listed={"channel": DOWN_CHANNELS},
+    begins=False,
     doc="one page of the sync downward",
 )
 STATE_PAGE = Subject(
@@ -32,15 +43,25 @@ STATE_PAGE = Subject(
     wire.StatePageAsk,
     wire.StatePageAnswer,
     queue="cloudhub",
+    begins=False,
     doc="one page of the sync upward",
 )
 REPORT = Subject(
-    "node.{node}.ask.report", wire.ReportBatch, wire.ReportResults, queue="cloudhub", doc="a batch of device states"
+    "node.{node}.ask.report",
+    wire.ReportBatch,
+    wire.ReportResults,
+    queue="cloudhub",
+    begins=False,
+    doc="a batch of device states",
+)
+SPANS = Subject(
+    "node.{node}.ask.spans", wire.SpanBatch, wire.Verdict, queue="cloudhub", begins=False, doc="a node's finished spans"
 )
 PUSH = said(
     "node.{node}.in.{nonce}.push.{channel}",
     wire.Push,
     listed={"channel": DOWN_CHANNELS},
+    begins=False,
     doc="a change as it happens; dropped unless the nonce is the session's",
 )
 LINK_INBOX = said("node.{node}.in.r.{asker}.{id}", wire.Nothing, doc="answers to EdgeHub's asks")
@@ -52,6 +73,7 @@ SET_PAGE = Subject(
     wire.PageAnswer,
     queue="controllers",
     listed={"channel": DOWN_CHANNELS},
+    begins=False,
     doc="CloudHub hands a page ask to the controller of that channel",
 )
 SET_PUSH = said(
@@ -59,9 +81,16 @@ SET_PUSH = said(
     wire.Push,
     queue="cloudhub",
     listed={"channel": DOWN_CHANNELS},
+    begins=False,
     doc="a controller's leader hands a change to CloudHub",
 )
-PRESENCE = said("presence.{node}", wire.Presence, doc="a node was heard")
+PRESENCE = said("presence.{node}", wire.Presence, begins=False, doc="a node was heard")
+CLOUD_SPANS = said(
+    "spans.of.{unit}", wire.SpanBatch, queue="cloudhub", begins=False, doc="finished spans of a unit of the cloud"
+)
+KEPT_SPANS = said(
+    "spans.kept", wire.SpanBatch, begins=False, doc="spans that one CloudHub took, for all of them to keep"
+)
 TWINS = said("twins.{node}.{namespace}.{name}", wire.TwinRecord, doc="the last state of each device (a stream)")
 SESSIONS = said("sessions.{node}", wire.Session, doc="the session of each node (a stream)")
 CLUSTER = said("cluster.{channel}", wire.AsOf, doc="epoch and mark of each channel (a stream)")
@@ -72,31 +101,45 @@ HUB_PAGE = Subject(
     wire.PageAsk,
     wire.PageAnswer,
     listed={"channel": DOWN_CHANNELS},
+    begins=False,
     doc="MetaManager's page ask, carried by EdgeHub",
 )
 HUB_STATE_PAGE = Subject(
     f"edge.hub.ask.page.{UP_CHANNEL}",
     wire.StatePageAsk,
     wire.StatePageAnswer,
+    begins=False,
     doc="DeviceTwin's page ask, carried by EdgeHub",
 )
 HUB_REPORT = Subject(
-    "edge.hub.ask.report", wire.ReportBatch, wire.ReportResults, doc="DeviceTwin's states, carried by EdgeHub"
+    "edge.hub.ask.report",
+    wire.ReportBatch,
+    wire.ReportResults,
+    begins=False,
+    doc="DeviceTwin's states, carried by EdgeHub",
 )
 HUB_PUSH = said(
-    "edge.hub.push.{channel}", wire.Push, listed={"channel": DOWN_CHANNELS}, doc="a push, handed on by EdgeHub"
+    "edge.hub.push.{channel}",
+    wire.Push,
+    listed={"channel": DOWN_CHANNELS},
+    begins=False,
+    doc="a push, handed on by EdgeHub",
 )
-HUB_WANT = said("edge.hub.want.{channel}", wire.Nothing, doc="the cloud wants a page of this channel")
-LINK = said("edge.link", wire.LinkState, doc="whether the cloud answers")
+HUB_WANT = said("edge.hub.want.{channel}", wire.Nothing, begins=False, doc="the cloud wants a page of this channel")
+HUB_SPANS = said("edge.hub.spans", wire.SpanBatch, begins=False, doc="finished spans of a unit of this node")
+LINK = said("edge.link", wire.LinkState, begins=False, doc="whether the cloud answers")
 META_PAGE = Subject(
     "meta.page.{channel}",
     wire.PageAsk,
     wire.PageAnswer,
     listed={"channel": DOWN_CHANNELS},
+    begins=False,
     doc="a unit of this node reads the proven set",
 )
-META_CHANGED = said("meta.changed.{channel}", wire.SetChanged, doc="the proven set is another one")
-TWIN_SUMMARY = Subject("twin.summary", wire.Nothing, wire.Summary, doc="hash and backlog of the reported set")
+META_CHANGED = said("meta.changed.{channel}", wire.SetChanged, begins=False, doc="the proven set is another one")
+TWIN_SUMMARY = Subject(
+    "twin.summary", wire.Nothing, wire.Summary, begins=False, doc="hash and backlog of the reported set"
+)
 TWIN_REPORT = Subject(
     "twin.report", wire.MapperReport, wire.MapperResult, doc="a mapper's values, answered when durable"
 )
@@ -108,7 +151,7 @@ _NODE = "$hw.events.node.{node}"
 
 
 def _topic(pattern: str, doc: str) -> Subject[bytes, None]:
-    return Subject(pattern, bytes, dot="//", names=TOPIC_NAME, doc=doc)
+    return Subject(pattern, bytes, dot="//", begins=False, names=TOPIC_NAME, doc=doc)
 
 
 TWIN_UPDATE = _topic(_DEVICE + ".twin.update", "in: a device reports, or sets what is expected")

@@ -51,42 +51,42 @@ STREAMS: dict[str, AnySubject] = {"TWINS": c.TWINS, "SESSIONS": c.SESSIONS, "CLU
 
 ROLES: dict[str, Role] = {
     "cloudhub": Role(
-        says=(c.PUSH, c.PRESENCE),
+        says=(c.PUSH, c.PRESENCE, c.KEPT_SPANS),
         asks=(c.SET_PAGE,),
-        serves=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT),
-        hears=(c.SET_PUSH,),
+        serves=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.SPANS),
+        hears=(c.SET_PUSH, c.CLOUD_SPANS, c.KEPT_SPANS),
         writes=("TWINS", "SESSIONS"),
         purges=("TWINS",),
         reads=("CLUSTER",),
     ),
     "devicecontroller": Role(
-        says=(c.SET_PUSH,),
+        says=(c.SET_PUSH, c.CLOUD_SPANS),
         serves=(c.SET_PAGE,),
         writes=("CLUSTER",),
         purges=("TWINS",),
         reads=("TWINS",),
     ),
-    "edgecontroller": Role(hears=(c.PRESENCE,)),
+    "edgecontroller": Role(says=(c.CLOUD_SPANS,), hears=(c.PRESENCE,)),
     "edgehub": Role(
         says=(c.HUB_PUSH, c.HUB_WANT, c.LINK),
-        asks=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.TWIN_SUMMARY),
+        asks=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.SPANS, c.TWIN_SUMMARY),
         serves=(c.HUB_PAGE, c.HUB_STATE_PAGE, c.HUB_REPORT),
-        hears=(c.PUSH, c.LINK_INBOX),
+        hears=(c.PUSH, c.LINK_INBOX, c.HUB_SPANS),
     ),
     "metamanager": Role(
-        says=(c.META_CHANGED,),
+        says=(c.META_CHANGED, c.HUB_SPANS),
         asks=(c.HUB_PAGE,),
         serves=(c.META_PAGE,),
         hears=(c.HUB_PUSH, c.HUB_WANT, c.LINK),
     ),
     "devicetwin": Role(
-        says=(*MQTT_OUT, c.TWIN_DELTA),
+        says=(*MQTT_OUT, c.TWIN_DELTA, c.HUB_SPANS),
         asks=(c.META_PAGE, c.HUB_REPORT, c.HUB_STATE_PAGE),
         serves=(c.TWIN_REPORT, c.TWIN_SUMMARY),
         hears=(*c.MQTT_IN, c.META_CHANGED, c.HUB_WANT, c.LINK),
         gateway=True,
     ),
-    "mapper": Role(asks=(c.META_PAGE, c.TWIN_REPORT), hears=(c.META_CHANGED, c.TWIN_DELTA)),
+    "mapper": Role(says=(c.HUB_SPANS,), asks=(c.META_PAGE, c.TWIN_REPORT), hears=(c.META_CHANGED, c.TWIN_DELTA)),
 }
 
 

@@ -44,7 +44,8 @@ class Subject(Generic[Q, A]):
     `pattern` holds places in braces: `node.{node}.ask.report`. `dot` is what stands for a '.' of a Kubernetes name:
     '_' in our own subjects, '//' where the MQTT gateway makes the subject from a topic. `queue` is the queue group
     of those who serve it. `listed` holds the words that a place may take, where they are few: they are subscribed
-    exactly, one by one, since queue groups over wildcards cross accounts badly.
+    exactly, one by one, since queue groups over wildcards cross accounts badly. `begins` False: what timers say and
+    ask; it joins a trace, but begins none.
     """
 
     pattern: str
@@ -55,6 +56,7 @@ class Subject(Generic[Q, A]):
     dot: str = "_"
     names: re.Pattern[str] = _KUBE_NAME  # what may stand for a name
     listed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    begins: bool = True
 
     def at(self, **tokens: str) -> str:
         """The address with every place filled. Raises BadToken, or KeyError for a place left open."""

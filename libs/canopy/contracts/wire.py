@@ -348,6 +348,33 @@ class Delta(Message, frozen=True, kw_only=True):
     trace: str = ""
 
 
+# --- spans ----------------------------------------------------------------------------------------------------------
+class SpanRecord(Message, frozen=True, kw_only=True):
+    """One finished span. Ids are hex as in W3C trace context; times in ns since 1970; `node` is CloudHub's word.
+
+    `attributes` hold text; `device` is one of them: namespace/name. `error` is empty where none was.
+    """
+
+    unit: str
+    name: str
+    kind: str
+    trace: str
+    id: str
+    parent: str = ""
+    start: int = 0
+    end: int = 0
+    attributes: dict[str, str] = {}
+    error: str = ""
+    node: str = ""
+
+
+class SpanBatch(Message, frozen=True, kw_only=True):
+    """Finished spans on their way, best effort: `dropped` are those that fell out of a full buffer since the last."""
+
+    spans: list[SpanRecord] = []
+    dropped: int = 0
+
+
 Json = Annotated[bytes, "a body that is not ours: MQTT payloads, decoded by the unit that owns the topic"]
 
 

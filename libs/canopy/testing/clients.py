@@ -1,7 +1,7 @@
 """Small clients of the whole system's outside: Kubernetes' API and the fleet API. For tests and the demo."""
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -53,10 +53,17 @@ class Client:
     ) -> None:
         await self.http.aclose()
 
-    async def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
-        """The answer's JSON. Raises Refused, httpx.TransportError."""
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        more: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The answer's JSON. `more` are headers. Raises Refused, httpx.TransportError."""
         headers = {"Content-Type": content_type} if body is not None else {}
-        response = await self.http.request(method, path, json=body, headers=headers)
+        response = await self.http.request(method, path, json=body, headers={**headers, **(more or {})})
         if response.is_error:
             raise Refused(response)
         return _body(response)
@@ -113,9 +120,10 @@ class FleetClient(Client):
     async def get(self, path: str) -> Any:
         return await self.call("GET", path)
 
-    async def set_desired(self, namespace: str, name: str, desired: dict[str, str]) -> Any:
-        """Set desired values of a device."""
-        return await self.call("PUT", f"devices/{namespace}/{name}/desired", desired)
+    async def set_desired(self, namespace: str, name: str, desired: dict[str, str], traceparent: str = "") -> Any:
+        """Set desired values of a device, in a trace if one is named."""
+        more = {"traceparent": traceparent} if traceparent else None
+        return await self.call("PUT", f"devices/{namespace}/{name}/desired", desired, more=more)
 
 
 def path_of(kind: str, name: str = "", namespace: str = "default") -> str:

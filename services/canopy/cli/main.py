@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from canopy.cli import demo, device, mapper, node, run, version
+from canopy.cli import demo, device, mapper, node, run, trace, version
 from canopy.cli.failure import EXIT_CODES, FAILED, Failure
 
 HELP = f"""Runs applications and devices at the edge from a Kubernetes cloud, also when the link is gone.
@@ -24,6 +24,7 @@ def application() -> typer.Typer:
     app = _group(HELP)
     app.command("demo", help=demo.HELP)(demo.demo)
     app.command("run", help=run.HELP)(run.run)
+    app.command("trace", help=trace.HELP)(trace.trace)
     app.command("version", help=version.HELP)(version.version)
     app.add_typer(device.commands(_group(device.HELP)), name="device")
     app.add_typer(node.commands(_group(node.HELP)), name="node")

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 from canopy.bus import Connection
 from canopy.bus.environment import Environment
+from canopy.bus.spans import SpanSender, sends
 from canopy.cli.failure import UsageFailure
 from canopy.cli.units import Row
 from canopy.runtime import logs
+from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health, HealthServer, Metrics
 from canopy.runtime.settings import SettingsError, Shared, host_and_port, load
 from canopy.runtime.telemetry import Telemetry, current_trace_id
@@ -40,6 +42,23 @@ def _sigterm_cancels() -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
+
+
+@asynccontextmanager
+async def _spans_sent(environments: Sequence[Environment], units: Sequence[Unit]) -> AsyncIterator[None]:
+    """Finished spans go out while the block runs, and once more at its end."""
+    senders = [
+        SpanSender(env.bus(unit.name), env.telemetry, SystemClock())
+        for env, unit in zip(environments, units, strict=True)
+        if sends(unit.name)
+    ]
+    tasks = [asyncio.create_task(sender.run()) for sender in senders]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *(sender.send() for sender in senders), return_exceptions=True)
 
 
 class _Process:
@@ -73,14 +92,20 @@ class _Process:
         """Connect, then build each; a wrong setting of a unit is a UsageFailure too."""
         connection = await self._connect()
         stack.push_async_callback(connection.close)
-        telemetry = Telemetry(self._name, traces_per_second=self._shared.traces_per_second)
+        environments = [
+            Environment(self._shared, connection, self._telemetry(row), health, self._metrics)
+            for row, health in zip(self._rows, self._healths, strict=True)
+        ]
         try:
-            return [
-                row.load()(Environment(self._shared, connection, telemetry, health, self._metrics))
-                for row, health in zip(self._rows, self._healths, strict=True)
-            ]
+            units: list[Unit] = [row.load()(env) for row, env in zip(self._rows, environments, strict=True)]
         except SettingsError as e:
             raise UsageFailure(str(e)) from None
+        await stack.enter_async_context(_spans_sent(environments, units))
+        return units
+
+    def _telemetry(self, row: Row) -> Telemetry:
+        """Each unit its own: a span says whose it is, also where units share a process."""
+        return Telemetry(row.name, traces_per_second=self._shared.traces_per_second)
 
     async def _connect(self) -> Connection:
         shared = self._shared

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from canopy.contracts.devices import Device, DeviceModel, ModelProperty
+from canopy.contracts.devices import TRACE, TRACED, Device, DeviceModel, ModelProperty
 from canopy.contracts.wire import encode
 
 MAX_PROPERTIES = 500
@@ -103,16 +103,20 @@ _FORMS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
-def patch(device: Mapping[str, Any], desired: Mapping[str, str]) -> bytes:
+def patch(device: Mapping[str, Any], desired: Mapping[str, str], trace: str = "") -> bytes:
     """The merge patch that sets `desired` in a Device as Kubernetes holds it, all other properties kept as they are.
 
     It names the resourceVersion that was read: a merge patch replaces the list, so a change in between must refuse it.
+    `trace` stands beside a change as annotations, with the generation that it leads to; without a change there is none.
     """
     left = dict(desired)
     listed = [_set(p, left) for p in device.get("spec", {}).get("properties") or []]
     listed += [{"name": name, "desired": {"value": value}} for name, value in left.items()]
-    version = device["metadata"]["resourceVersion"]
-    return encode({"metadata": {"resourceVersion": version}, "spec": {"properties": listed}})
+    meta = device["metadata"]
+    changed = {"resourceVersion": meta["resourceVersion"]}
+    if trace and listed != device.get("spec", {}).get("properties"):
+        changed["annotations"] = {TRACE: trace, TRACED: str(int(meta.get("generation", 0)) + 1)}
+    return encode({"metadata": changed, "spec": {"properties": listed}})
 
 
 def _set(prop: Mapping[str, Any], left: dict[str, str]) -> dict[str, Any]:

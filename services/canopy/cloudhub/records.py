@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from canopy.bus.jsapi import StreamError
 from canopy.bus.outcome import AskFailed
@@ -21,6 +22,7 @@ from canopy.contracts.catalogue import TWINS
 from canopy.contracts.wire import Name, Report, ReportResult, StateEntry, StatePageAsk, TwinRecord, encode
 from canopy.runtime.clock import Clock
 from canopy.runtime.logs import OncePer
+from canopy.runtime.telemetry import Telemetry
 from canopy.sync.up import Difference, Stamp, Stored, Verdict, compare, judge
 
 log = logging.getLogger("canopy.cloudhub")
@@ -81,7 +83,9 @@ class Records:
         once_per: OncePer,
         bounds: Bounds,
         writes_at_once: int = 2000,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry or Telemetry("cloudhub", enabled=False)
         self._stream, self.view, self._clock, self._counts = stream, view, clock, counts
         self._bounds, self._once_per = bounds, once_per
         self._slots = asyncio.Semaphore(writes_at_once)
@@ -105,11 +109,19 @@ class Records:
         except Unacceptable as e:
             return one.result("refused", str(e))
         try:
-            return await self._settle(one, record, seen)
+            return await self._traced(one, record, seen)
         except (AskFailed, StreamError) as e:
             if self._once_per("write"):
                 log.warning("writing to TWINS: %s", e)
             return one.result("retry", "the hub did not store it; again later")
+
+    async def _traced(self, one: Said, record: TwinRecord, seen: "_Seen") -> ReportResult:
+        """In the traces of the report, where it has any; the record then leads on from here."""
+        if not record.trace:
+            return await self._settle(one, record, seen)
+        about = {"device": "/".join(one.key)}
+        with self._telemetry.span_in_each("store the state", record.trace, "producer", about) as span:
+            return await self._settle(one, replace(record, trace=span.traceparent or record.trace), seen)
 
     async def _settle(self, one: Said, record: TwinRecord, seen: "_Seen") -> ReportResult:
         """Judge and write; from the beginning whenever someone else wrote in between (RULES 17).

@@ -36,3 +36,5 @@ class Settings(UnitSettings):
     watch_queue: int = Field(
         1000, ge=1, le=100_000, description="Events that wait for one watcher; more end its watch."
     )
+    spans_kept: int = Field(10_000, ge=0, le=1_000_000, description="Spans kept for `canopy trace` (1 KB each).")
+    spans_per_trace: int = Field(300, ge=1, le=10_000, description="Most spans kept of one trace.")

@@ -19,6 +19,7 @@ from canopy.cloudhub.adapters import http
 from canopy.cloudhub.adapters.access import Access
 from canopy.cloudhub.adapters.fleet import Fleet
 from canopy.cloudhub.adapters.server import HttpServer
+from canopy.cloudhub.adapters.traced import Shown
 from canopy.cloudhub.core import Bounds
 from canopy.cloudhub.counts import Counts
 from canopy.cloudhub.following import Following
@@ -27,6 +28,8 @@ from canopy.cloudhub.live import Live
 from canopy.cloudhub.records import Records
 from canopy.cloudhub.sessions import Nonces, Sessions
 from canopy.cloudhub.settings import Settings
+from canopy.cloudhub.spans import Spans
+from canopy.cloudhub.traces import Traces
 from canopy.cloudhub.view import View
 from canopy.cloudhub.watching import Watchers
 from canopy.contracts.devices import Device
@@ -82,11 +85,13 @@ class CloudHub:
             parts = _Parts(self._env, self._settings, self._clock, self._rng, self._say, cache)
             stack.push_async_callback(parts.bus.close)
             await self._ensure(parts)
+            works = (parts.following.run(), parts.live.run(), parts.spans.run())
             group = await stack.enter_async_context(
-                _running(parts.following.run(), parts.live.run(), self._keep_streams(parts), self._find_cluster(kube))
+                _running(*works, self._keep_streams(parts), self._find_cluster(kube))
             )
             await _first(group, parts.following.ready.wait())
             await parts.handlers(lambda: self._cluster).open()
+            await parts.spans.open()
             server = await stack.enter_async_context(HttpServer(parts.app(kube), self._settings.api_listen))
             stack.callback(parts.watchers.close)
             self.url = server.url
@@ -164,8 +169,12 @@ class _Parts:
         self.twins, self.sessions = LastValues(self.bus, "TWINS"), LastValues(self.bus, "SESSIONS")
         self.watchers = Watchers(self._counts, settings.watchers, settings.watch_queue)
         view, self._nonces = View(), Nonces()
-        self._records = Records(self.twins, view, clock, self._counts, say, Bounds(), settings.writes_at_once)
+        self._records = Records(
+            self.twins, view, clock, self._counts, say, Bounds(), settings.writes_at_once, env.telemetry
+        )
         self.live = Live(cache, self._records, clock, self._counts, say, rng, settings.refresh_seconds)
+        self.traces = Traces(settings.spans_kept, settings.spans_per_trace)
+        self.spans = Spans(self.bus, self.traces, env.telemetry, None, clock, env.metrics)
         self.following = Following(self.twins, self.sessions, view, self._nonces, self.watchers, env.health)
         env.metrics.gauge("canopy_cloudhub_nodes", "nodes with records in TWINS", lambda: view.counts[0])
         env.metrics.gauge("canopy_cloudhub_records", "records in TWINS", lambda: view.counts[1])
@@ -191,7 +200,9 @@ class _Parts:
     def app(self, kube: Kube | None) -> Any:
         fleet = Fleet(self.live, self._clock, self._settings.beat_seconds)
         access = Access(kube, self._settings.api_token.get_secret_value())
-        return http.build(fleet, access, self.watchers, self._clock, self._env.telemetry, self.following.ready.is_set)
+        shown = Shown(fleet, self.traces)
+        ready = self.following.ready.is_set
+        return http.build(fleet, access, self.watchers, self._clock, self._env.telemetry, ready, shown)
 
 
 def _nonce() -> str:

@@ -6,6 +6,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
@@ -17,11 +18,11 @@ from canopy.bus.streams import Value
 from canopy.contracts import catalogue
 from canopy.contracts.subject import BadToken, Subject
 from canopy.contracts.times import rfc3339
-from canopy.contracts.wire import PageAnswer, Push, SetAsk, TwinRecord
+from canopy.contracts.wire import Key, PageAnswer, Push, SetAsk, TwinRecord
 from canopy.devicecontroller import conditions, core
 from canopy.devicecontroller.core import DeviceKey, LookAgain, Nothing, Purge, Record, Step, Write
 from canopy.devicecontroller.counts import Counts
-from canopy.devicecontroller.objects import Seen
+from canopy.devicecontroller.objects import DEVICE, Seen
 from canopy.devicecontroller.placement import Touched
 from canopy.devicecontroller.pushes import Pending, pushes
 from canopy.devicecontroller.replica import Replica
@@ -29,6 +30,7 @@ from canopy.kube.api import Kube
 from canopy.kube.errors import Conflict, KubeError, NotFound, Unavailable
 from canopy.kube.resource import DEVICES, EVENTS
 from canopy.runtime.clock import Clock
+from canopy.runtime.telemetry import Spanning, Telemetry, joined
 from canopy.runtime.worker import Failures, Worked
 from canopy.sync.down import Wanted
 
@@ -38,6 +40,14 @@ NOT_YET_SECONDS = 1.0
 AWAY = (Unavailable, AskFailed, StreamError)
 """What fails for every device alike, until Kubernetes or the hub is back."""
 _TWIN = msgspec.json.Decoder(TwinRecord)
+_HAS_TRACE = b'"trace":'
+
+
+class _Traced(msgspec.Struct):
+    trace: str = ""
+
+
+_TRACE = msgspec.json.Decoder(_Traced)
 
 
 class Pages:
@@ -65,8 +75,17 @@ class Says(Protocol):
 class Pusher:
     """Says each node's changes: the first after quiet at once, then what gathers in `delay_seconds`."""
 
-    def __init__(self, bus: Says, replica: Replica, clock: Clock, delay_seconds: float, counts: Counts) -> None:
+    def __init__(
+        self,
+        bus: Says,
+        replica: Replica,
+        clock: Clock,
+        delay_seconds: float,
+        counts: Counts,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self._bus, self._replica, self._clock = bus, replica, clock
+        self._telemetry = telemetry or Telemetry("devicecontroller", enabled=False)
         self._delay, self._counts = delay_seconds, counts
         self._pending, self._wake = Pending(), asyncio.Event()
 
@@ -85,8 +104,17 @@ class Pusher:
             self._wake.clear()
             while self._pending:
                 node, keys = self._pending.take()
-                await self._push(node, pushes_of(self._replica, node, keys))
+                with self._traced(keys):
+                    await self._push(node, pushes_of(self._replica, node, keys))
             await self._clock.sleep(self._delay)
+
+    def _traced(self, keys: Iterable[Key]) -> Spanning:
+        """In the trace of the change; where several gathered, of the first that has one."""
+        devices = (self._replica.placement.devices.get(key[1:]) for key in sorted(keys) if key[0] == DEVICE)
+        first = next((d for d in devices if d is not None and d.trace), None)
+        context = self._telemetry.remote(first.trace) if first else None
+        about = {"device": "/".join(first.id)} if first else None
+        return self._telemetry.span("push the change", context, kind="producer", attributes=about, begins=False)
 
     async def _push(self, node: str, messages: list[Push]) -> None:
         for message in messages:
@@ -126,6 +154,16 @@ class StatusWriter:
         self._replica, self._twins, self._store = replica, twins, store
         self._leads, self._counts = leads, counts
         self._failures = Failures(counts.failures, AWAY)
+        self._traces: dict[DeviceKey, str] = {}
+
+    def note(self, key: DeviceKey, data: bytes) -> None:
+        """A record came: one that is overwritten before it is written down has its trace go on with the next."""
+        try:
+            trace = _TRACE.decode(data).trace if _HAS_TRACE in data else ""
+        except msgspec.DecodeError:  # `look` says so
+            return
+        if trace:
+            self._traces[key] = joined(self._traces.get(key, ""), trace)
 
     async def look(self, key: DeviceKey) -> Worked:
         try:
@@ -149,20 +187,25 @@ class StatusWriter:
     async def _carry_out(self, key: DeviceKey, step: Step) -> Worked:
         match step:
             case Nothing():
+                self._traces.pop(key, None)
                 return Worked()
             case LookAgain(why):
                 log.debug("status of %s/%s: %s", key[1], key[2], why)
                 return Worked(again=True)
             case Purge(upto):
+                self._traces.pop(key, None)
                 await self._purge(key, upto)
                 return Worked()
             case Write():
-                return await self._write(step)
+                return await self._write(key, step)
 
-    async def _write(self, write: Write) -> Worked:
+    async def _write(self, key: DeviceKey, write: Write) -> Worked:
         if not self._leads():
             return Worked()
-        await self._store(write)
+        came = self._traces.get(key, "")
+        await self._store(replace(write, trace=joined(came, write.trace)))
+        if self._traces.get(key) == came:
+            self._traces.pop(key, None)
         self._counts.writes.add(what="status")
         return Worked(wrote=True)
 

@@ -36,8 +36,8 @@ class Lead:
         counts: Counts,
     ) -> None:
         self._replica, self._twins, self._counts = replica, twins, counts
-        self._pusher = Pusher(bus, replica, clock, settings.gather_ms / MILLISECONDS, counts)
-        self._condition_writer = conditions
+        self._pusher = Pusher(bus, replica, clock, settings.gather_ms / MILLISECONDS, counts, bus.telemetry)
+        self._status_writer, self._condition_writer = statuses, conditions
         budget = Budget(settings.writes_per_second, settings.writes_at_first)
         interval = settings.device_interval_seconds
         self._statuses: Worker[DeviceKey] = Worker(
@@ -69,6 +69,7 @@ class Lead:
 
     def _reported(self, value: Value) -> None:
         if (key := key_of(value.subject)) is not None:
+            self._status_writer.note(key, value.data)
             self._statuses.mark(key, hurry=True)
 
     def _done(self, worked: Worked, seconds: float) -> None:

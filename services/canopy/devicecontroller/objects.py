@@ -5,10 +5,11 @@ The informers of `adapters/kube.py` call the `read_...` functions; all else work
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from canopy.contracts.devices import API_VERSION, Condition, DeviceState, OwnerReference
+from canopy.contracts.devices import API_VERSION, TRACE, TRACED, Condition, DeviceState, OwnerReference
 from canopy.contracts.wire import Entry, Key, Name, Put, encode
 from canopy.sync.down import strip
 from canopy.sync.sets import digest
@@ -26,7 +27,8 @@ STAMP = "canopy"
 class Seen:
     """A Device or DeviceModel. `put` is what a node gets of it, None if that is above MAX_OBJECT_BYTES.
 
-    `node` and `model` are a Device's (empty: it has none); `revision` is its resourceVersion.
+    `node` and `model` are a Device's (empty: it has none); `revision` is its resourceVersion; `trace` is that
+    of the change that made its spec what it is, where that is known.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class Seen:
     node: str = ""
     model: str = ""
     conditions: tuple[Condition, ...] = ()
+    trace: str = ""
 
     @property
     def key(self) -> Key:
@@ -57,6 +60,12 @@ class _Meta(msgspec.Struct, rename="camel"):
     resource_version: str = "0"
     generation: int = 0
     owner_references: tuple[OwnerReference, ...] = ()
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def trace(self) -> str:
+        """Of the last change of the spec: an older one's says nothing of what is now."""
+        return self.annotations.get(TRACE, "") if self.annotations.get(TRACED) == str(self.generation) else ""
 
 
 class _Ref(msgspec.Struct):
@@ -90,7 +99,8 @@ def read_model(raw: bytes) -> Seen:
 
 def _read(kind: str, raw: bytes) -> Seen:
     found = _OBJECT.decode(raw)
-    meta, body, is_device = found.metadata, _body(kind, raw), kind == DEVICE
+    meta, is_device = found.metadata, kind == DEVICE
+    body = _body(kind, raw, meta.trace)
     entry = Entry(kind, meta.namespace, meta.name, meta.uid, body.digest)
     reference = found.spec.device_model_ref
     return Seen(
@@ -105,6 +115,7 @@ def _read(kind: str, raw: bytes) -> Seen:
         found.spec.node_name if is_device else "",
         reference.name if is_device and reference else "",
         found.status.conditions if is_device and found.status else (),
+        meta.trace if is_device else "",
     )
 
 
@@ -114,18 +125,26 @@ class _Body:
     digest: str
 
 
-def _body(kind: str, raw: bytes) -> _Body:
+def _body(kind: str, raw: bytes, trace: str) -> _Body:
     """The bytes for a node, and the digest of what matters there.
 
-    The body bears the resourceVersion, which devicetwin says again in its reports (RULES 21); the digest does not:
-    a write that changes nothing for the node must not go down to it.
+    The body bears the resourceVersion, which devicetwin says again in its reports (RULES 21), and the trace of the last
+    change of the spec; the digest does not: a write that changes nothing for the node must not go down to it.
     """
     obj = msgspec.json.decode(raw)
     kept = {**strip(obj), "apiVersion": API_VERSION, "kind": kind}  # items of a list may lack both
-    metadata = kept["metadata"]
-    assert isinstance(metadata, Mapping)
+    metadata = kept["metadata"] = _untraced(kept["metadata"])
     with_revision = {**metadata, "resourceVersion": obj["metadata"].get("resourceVersion", "0")}
+    if trace:
+        with_revision["annotations"] = {**metadata.get("annotations", {}), TRACE: trace}
     return _Body(encode({**kept, "metadata": with_revision}), digest(encode(kept)))
+
+
+def _untraced(metadata: Any) -> dict[str, Any]:
+    """Without the annotations of traces; an object that had no others looks as if it never had any."""
+    notes = {k: v for k, v in (metadata.get("annotations") or {}).items() if k not in (TRACE, TRACED)}
+    others = {k: v for k, v in metadata.items() if k != "annotations" or notes or not v}
+    return {**others, "annotations": notes} if notes else others
 
 
 class Source(msgspec.Struct, frozen=True, rename="camel"):

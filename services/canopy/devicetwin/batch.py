@@ -18,6 +18,7 @@ from canopy.devicetwin.desired import Facts, adopt
 from canopy.devicetwin.device import Device
 from canopy.devicetwin.shelf import seal
 from canopy.devicetwin.topics import Said, Topics
+from canopy.runtime.telemetry import joined, newest
 
 log = logging.getLogger("canopy.devicetwin")
 
@@ -83,11 +84,12 @@ def in_order(stored: Sequence[Spoken], heard: Sequence[Event]) -> Iterator[Event
 
 
 class Context(NamedTuple):
-    """What a batch needs and never changes. `trace` turns the traceparent that came into the one to keep."""
+    """What a batch needs and never changes. `trace` turns the traceparent that came (or "") into the one to keep with
+    the change of a device."""
 
     topics: Topics
     new_id: Callable[[], str]
-    trace: Callable[[str], str]
+    trace: Callable[[str, Name], str]
     most_value_bytes: int
 
 
@@ -104,7 +106,7 @@ class Batch:
         self.refused_desired: dict[tuple[Name, str, str], str] = {}
         self.as_of: AsOf | None = None
         self.failed = 0
-        self._new_trace: str | None = None
+        self._asked = False
 
     def take(self, event: Event) -> None:
         """Apply one event. One that shows a bug of ours is logged and counted; it changes nothing."""
@@ -130,7 +132,7 @@ class Batch:
             device = self._device(name)
             wanted = core.differing(device.state) if device else {}
             if device is not None and wanted:
-                body = encode(Delta(namespace=name[0], name=name[1], desired=wanted, trace=device.trace))
+                body = encode(Delta(namespace=name[0], name=name[1], desired=wanted, trace=newest(device.trace)))
                 self._say(c.TWIN_DELTA, name, body)
 
     def _device(self, name: Name) -> Device | None:
@@ -150,15 +152,24 @@ class Batch:
             self._say(c.MQTT_DELTA, device.key, *said)
             self._mappers.setdefault(device.key)
 
-    def _traced(self, before: Device, after: Device, trace: str) -> Device:
-        """A changed state bears the trace of its last change."""
+    def _traced(self, before: Device, after: Device, trace: str, told: bool = True) -> Device:
+        """A changed state bears the trace of its change, and those of the changes before that have not gone up yet.
+
+        `told` False: nobody asked for this trace, it is one of the few a second: none is begun while another waits.
+        """
         if after.revision == before.revision:
             return after
-        if trace:
-            kept = self._context.trace(trace)
-        else:  # at most one new trace a batch: asking costs more than most updates do
-            kept = self._new_trace = self._context.trace("") if self._new_trace is None else self._new_trace
+        waiting = "" if before.acknowledged else before.trace
+        kept = self._kept(after.key, waiting, trace, told and bool(trace))
         return after if kept == after.trace else replace(after, trace=kept)
+
+    def _kept(self, name: Name, waiting: str, trace: str, told: bool) -> str:
+        if waiting and not told:
+            return waiting
+        if not trace and self._asked:  # at most one new trace a batch: asking costs more than most updates do
+            return ""
+        self._asked = self._asked or not trace
+        return joined(waiting, self._context.trace(trace, name))
 
     # --- what devices and applications say ----------------------------------------------------------------------------
     def _spoken(self, event: Spoken) -> None:
@@ -237,7 +248,7 @@ class Batch:
         after = self._by_mapper(before, report)
         if isinstance(after, Refused):
             return MapperResult(outcome="refused", reason=after.reason, desired=core.differing(before.state))
-        after = self._traced(before, after, report.trace or event.trace)
+        after = self._traced(before, after, event.trace or report.trace, bool(report.trace))
         if after is not before:  # a repeat of equal values changes nothing: its number need not be stored
             after = replace(after, local=replace(after.local, mapper=report.mapper, seq=report.seq))
             self._new[name] = after
@@ -285,7 +296,7 @@ class Batch:
         for key, why in done.refused.items():
             self.refused_desired[(name, key, said.spec.properties[key].desired or "")] = why
         base = before or Device(*name, said.uid)
-        after = self._new[name] = self._traced(base, done.device, "")
+        after = self._new[name] = self._traced(base, done.device, said.trace if done.keys else "")
         if before is None:
             self._say_node(c.MEMBERSHIP_UPDATED, payloads.came(self._context.new_id(), self._now, after))
         if done.keys:

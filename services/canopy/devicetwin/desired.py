@@ -15,17 +15,17 @@ from canopy.contracts.wire import MAX_STATE_BYTES, Name, Put, Side, TwinState, e
 from canopy.devicetwin import core, values
 from canopy.devicetwin.device import Device, Property, Spec, Taken, changed
 
-DEVICE, MODEL = "Device", "DeviceModel"
 ATTRIBUTE = "attribute.canopy.dev/"
 DESCRIPTION = "kubernetes.io/description"
 
 
 class Facts(NamedTuple):
-    """A Device of the set: its uid, its resourceVersion (0: not known), and what this unit needs of it."""
+    """A Device of the set: its uid, its resourceVersion (0: not known), what this unit needs of it, its trace."""
 
     uid: str
     revision: int
     spec: Spec
+    trace: str = ""
 
 
 class Adopted(NamedTuple):
@@ -42,13 +42,13 @@ def facts(puts: Iterable[Put]) -> tuple[dict[Name, Facts], dict[Name, str]]:
     for put in puts:
         kind, namespace, name = put.entry.key
         try:
-            if kind == DEVICE:
+            if kind == api.DEVICE:
                 devices.append((put, msgspec.json.decode(put.body, type=api.Device)))
-            elif kind == MODEL:
+            elif kind == api.MODEL:
                 models[(namespace, name)] = msgspec.json.decode(put.body, type=api.DeviceModel)
         except msgspec.DecodeError as e:
             wrong[(namespace, name)] = f"{kind} {namespace}/{name}: {e}"
-            if kind == DEVICE:
+            if kind == api.DEVICE:
                 devices.append((put, api.Device()))
     return {p.entry.key[1:]: _facts(p, d, models) for p, d in devices}, wrong
 
@@ -57,7 +57,8 @@ def _facts(put: Put, device: api.Device, models: dict[Name, api.DeviceModel]) ->
     reference = device.spec.device_model_ref
     model = models.get((put.entry.namespace, reference.name)) if reference else None
     revision = device.metadata.resource_version
-    return Facts(put.entry.uid, int(revision) if revision.isdecimal() else 0, _spec(device, model))
+    trace = device.metadata.annotations.get(api.TRACE, "")
+    return Facts(put.entry.uid, int(revision) if revision.isdecimal() else 0, _spec(device, model), trace)
 
 
 def _spec(device: api.Device, model: api.DeviceModel | None) -> Spec:

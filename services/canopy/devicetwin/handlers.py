@@ -109,7 +109,7 @@ class Handlers:
     async def reported(self, report: MapperReport, place: Place[MapperReport]) -> MapperResult:
         """A mapper's report: answered when it is stored."""
         future: asyncio.Future[MapperResult | None] = asyncio.get_running_loop().create_future()
-        trace = report.trace or self._bus.telemetry.current_traceparent() or ""
+        trace = self._bus.telemetry.current_traceparent() or report.trace
         if not self.put(Reported(report, lambda result: _resolve(future, result), trace)):
             raise Retry("too many reports wait to be stored")
         result = await future

@@ -30,18 +30,20 @@ from canopy.devicetwin.device import Device
 from canopy.devicetwin.shelf import Shelf
 from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock
+from canopy.runtime.telemetry import Spanning, joined
+from canopy.sync.down import PAGE_ENTRIES
 from canopy.sync.up import acknowledges
 
 log = logging.getLogger("canopy.devicetwin")
 
 MOST_REPORTS = 500
 MOST_BATCH_BYTES = 220 * 1024
-PAGE_ENTRIES = 500
 FIRST_SECONDS, MOST_SECONDS = 0.2, 3.0
 """Between tries that the cloud does not take: so late, at most, does a state arrive after a hub that stored nothing is
 well again. A busy cloud says longer times itself."""
 MOST_BUSY_SECONDS = 10.0
 LOOK_SECONDS = 30.0
+TRACED_FAILURES = 3
 _AROUND_BYTES = 700  # names, uid and trace of a report, encoded
 
 
@@ -98,6 +100,8 @@ class Reports:
         self._page = False
         self._session = 0
         self._up = False
+        self._told_down = False
+        self._failures = 0
         self._down_said = False
 
     def wake(self) -> None:
@@ -106,10 +110,12 @@ class Reports:
     async def link(self, state: LinkState, place: Place[LinkState]) -> None:
         """A link that comes up is used at once; a new session begins with a page."""
         came_up, self._up = state.up and not self._up, state.up
+        self._told_down = not state.up
         if state.up and state.session != self._session:
             self._session, self._page, came_up = state.session, True, True
         if came_up:
             self._backoff.reset()
+            self._failures = 0
             self._woken.set()
             self._came_back.set()
 
@@ -128,6 +134,7 @@ class Reports:
                 await self._failed(e)
                 continue
             self._backoff.reset()
+            self._failures = 0
             self._down_said = False
             if busy:
                 await self._clock.sleep(self._pause_seconds)
@@ -135,6 +142,7 @@ class Reports:
                 await self._clock.wait(self._woken, LOOK_SECONDS)
 
     async def _failed(self, why: Exception) -> None:
+        self._failures += 1
         if not self._down_said:
             log.info("states wait: %s", why)
             self._down_said = True
@@ -160,7 +168,8 @@ class Reports:
 
     async def _send(self, reports: list[Report]) -> None:
         sent = {(r.namespace, r.name): self._shelf.devices[(r.namespace, r.name)].entry for r in reports}
-        answer = await self._bus.ask(c.HUB_REPORT, ReportBatch(reports=reports), timeout=self._ask_seconds)
+        with self._traced(reports):
+            answer = await self._bus.ask(c.HUB_REPORT, ReportBatch(reports=reports), timeout=self._ask_seconds)
         self._check(answer)
         good = tuple(e for r in answer.results if (e := sent.get((r.namespace, r.name))) and acknowledges(e, r))
         if good:
@@ -169,6 +178,15 @@ class Reports:
             self._refused(result)
         if not good:
             raise NotTaken(_slowly(answer))
+
+    def _traced(self, reports: list[Report]) -> Spanning:
+        """In the newest traces of the batch; what the link and the cloud do with it is told in the last of them.
+
+        While nobody takes the batch only the first tries are told of: a long outage would fill the traces.
+        """
+        told = not self._told_down and self._failures < TRACED_FAILURES
+        traces = joined(*(r.trace for r in reports if r.trace)) if told else ""
+        return self._bus.telemetry.span_in_each("send states", traces, "producer", {"states": len(reports)})
 
     async def _acknowledge(self, entries: tuple[object, ...]) -> None:
         """Hand it to the worker, and go on when it is stored: else the same states would be sent again.

@@ -11,6 +11,7 @@ from canopy.bus.environment import Environment
 from canopy.bus.gateway import Gateway
 from canopy.bus.reader import SetReader
 from canopy.contracts import catalogue as c
+from canopy.contracts.wire import Name
 from canopy.devicetwin.batch import Context
 from canopy.devicetwin.handlers import Counts, Handlers
 from canopy.devicetwin.repeats import Repeats
@@ -37,12 +38,12 @@ def build(environment: Environment) -> "DeviceTwin":
     return DeviceTwin(environment, load(Settings))
 
 
-def tracing(telemetry: Telemetry) -> Callable[[str], str]:
+def tracing(telemetry: Telemetry) -> Callable[[str, Name], str]:
     """What to keep beside a changed row: a span of ours in the trace that came, or (a few a second) a new one."""
 
-    def kept(came: str) -> str:
+    def kept(came: str, device: Name) -> str:
         parent = telemetry.remote(came) if came else None
-        with telemetry.span("twin changed", parent, kind="consumer"):
+        with telemetry.span("twin changed", parent, kind="consumer", attributes={"device": "/".join(device)}):
             return telemetry.current_traceparent() or ""
 
     return kept

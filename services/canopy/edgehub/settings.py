@@ -28,3 +28,6 @@ class Settings(UnitSettings):
     compare_seconds: float = Field(
         60.0, ge=1, le=3600, description="Seconds after which the sets are compared although states wait to be sent."
     )
+    spans_kept: int = Field(
+        2000, ge=1, le=100_000, description="Finished spans that wait for the link, at most (about 1 KB each)."
+    )

@@ -8,13 +8,16 @@ from importlib.metadata import version
 
 from canopy.bus.environment import Environment
 from canopy.bus.leaf import linked
+from canopy.contracts import catalogue as c
 from canopy.contracts.wire import Hello
 from canopy.edgehub.core import Machine
 from canopy.edgehub.handlers import Carrier
 from canopy.edgehub.lanes import Lanes
 from canopy.edgehub.session import Manner, SessionKeeper
 from canopy.edgehub.settings import Settings
+from canopy.edgehub.spans import SpanCarrier
 from canopy.edgehub.watch import LinkWatch
+from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock, SystemClock
 from canopy.runtime.settings import load
 
@@ -37,15 +40,24 @@ class EdgeHub:
         env.metrics.gauge("canopy_edgehub_session", "The session; 0: none.", lambda: float(machine.link.session))
         carrier = Carrier(bus, keeper, Lanes(settings.reports_at_once), env.metrics)
         watch = LinkWatch(keeper, lambda: linked(bus), self._clock, settings.look_seconds)
+        spans = SpanCarrier(
+            bus, env.telemetry, lambda: machine.up, self._clock, self._slowly(), env.metrics, settings.spans_kept
+        )
         try:
             await bus.open()
             await carrier.open()
+            await bus.hear(c.HUB_SPANS, spans.heard)
             started()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(keeper.run())
                 tasks.create_task(watch.run())
+                tasks.create_task(spans.run())
         finally:
             await bus.close()
+
+    def _slowly(self) -> Backoff:
+        """Spans are the least of what wants to go up."""
+        return Backoff(1.0, 15.0, self._rng)
 
 
 def _manner(settings: Settings) -> Manner:

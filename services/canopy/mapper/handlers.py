@@ -12,6 +12,7 @@ from canopy.contracts.devices import Device, DeviceModel
 from canopy.contracts.wire import AsOf, Delta, MapperReport, MapperResult, Put
 from canopy.mapper.runner import NotAnswered, Runner
 from canopy.mapper.views import views
+from canopy.runtime.telemetry import current_traceparent
 
 log = logging.getLogger("canopy.mapper")
 REPORT_SECONDS = 3.0
@@ -52,7 +53,7 @@ class Handlers:
 
     async def delta(self, message: Delta, place: Place[Delta]) -> None:
         """DeviceTwin says what a device should be set to."""
-        self._runner.desire(message.namespace, message.name, message.desired)
+        self._runner.desire(message.namespace, message.name, message.desired, current_traceparent())
 
 
 def _decoded(puts: Collection[Put], type_: type[T]) -> list[T]:

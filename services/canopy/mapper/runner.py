@@ -12,12 +12,15 @@ from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from canopy.contracts.wire import MapperReport, MapperResult
 from canopy.mapper import work
-from canopy.mapper.core import NEVER, Device, Notes, Pace, State
+from canopy.mapper.core import NEVER, Answered, Device, Notes, Pace, State
 from canopy.mapper.schedule import Key, Schedule
 from canopy.mapper.sdk import DeviceView, Driver
 from canopy.runtime.clock import Clock
+from canopy.runtime.telemetry import Spanning, Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class Runner:
         mapper: str,
         pace: Pace | None = None,
         limits: Limits | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.driver = driver
         self._twins = twins
@@ -63,6 +67,9 @@ class Runner:
         self._mapper = mapper
         self._pace = pace or Pace()
         self._limits = limits or Limits()
+        self._telemetry = telemetry or Telemetry("mapper", enabled=False)
+        self._to_write: dict[Key, str] = {}  # the trace of what a device should be set to
+        self._to_report: dict[Key, str] = {}  # the trace of what was written
         self._devices: dict[Key, Device] = {}
         self._next: dict[Key, DeviceView | None] = {}
         self._lines: dict[Key, str] = {}
@@ -82,12 +89,14 @@ class Runner:
             self._set(key, view)
         self._woken.set()
 
-    def desire(self, namespace: str, name: str, desired: Mapping[str, str]) -> None:
-        """A device's whole delta: written at once where the device is online."""
+    def desire(self, namespace: str, name: str, desired: Mapping[str, str], trace: str = "") -> None:
+        """A device's whole delta: written at once where the device is online. `trace` is its traceparent."""
         key = (namespace, name)
         device = self._devices.get(key)
         if device is not None:
             _note(device.want(desired, self._clock.monotonic()))
+            if trace:
+                self._to_write[key] = trace
             self._plan(key, first=True)
 
     def states(self) -> Mapping[Key, State]:
@@ -126,6 +135,8 @@ class Runner:
 
     def _left(self, key: Key) -> None:
         del self._devices[key], self._lines[key]
+        self._to_write.pop(key, None)
+        self._to_report.pop(key, None)
         self._jobs.drop(key)
         self._reports.drop(key)
         successor = self._next.pop(key)
@@ -159,10 +170,23 @@ class Runner:
     async def _serve(self, key: Key, device: Device) -> None:
         was_away = device.waits_to_retry
         job = device.job(self._clock.monotonic())
-        outcome = await work.do(self.driver, device.view, device.opened, job, self._limits.job_seconds)
+        with self._writing(key, bool(job.write)) as span:
+            outcome = await work.do(self.driver, device.view, device.opened, job, self._limits.job_seconds)
+            if not isinstance(outcome, Answered):
+                span.fail(outcome.reason)
+            if span.recording:
+                self._to_report[key] = span.traceparent
         _note(device.took(job, outcome, self._clock.monotonic(), self._rng.random))
         if was_away and device.state is State.ONLINE:
             self._retry_neighbours(key)
+
+    def _writing(self, key: Key, writes: bool) -> Spanning:
+        return self._joined(self._to_write.pop(key, "") if writes else "", "write the device", key)
+
+    def _joined(self, trace: str, name: str, key: Key) -> Spanning:
+        """A span in this trace; none where it is empty."""
+        context = self._telemetry.remote(trace)
+        return self._telemetry.span(name, context, kind="client", attributes={"device": "/".join(key)}, begins=False)
 
     async def _report(self, key: Key) -> None:
         device = self._devices.get(key)
@@ -179,11 +203,19 @@ class Runner:
     async def _say(self, device: Device, report: MapperReport) -> Notes:
         try:
             async with asyncio.timeout(self._limits.report_seconds):
-                result = await self._twins.report(report)
+                result = await self._reported(device.view.key, report)
         except (NotAnswered, TimeoutError):
             device.unanswered(self._clock.monotonic(), self._rng.random)
             return []
         return device.answered(report, result, self._clock.monotonic(), self._rng.random)
+
+    async def _reported(self, key: Key, report: MapperReport) -> MapperResult:
+        """The first after a write that was traced goes on in its trace."""
+        trace = self._to_report.pop(key, "")
+        if not trace:
+            return await self._twins.report(report)
+        with self._joined(trace, "report what was read back", key) as span:
+            return await self._twins.report(structs.replace(report, trace=span.traceparent))
 
     def _retry_neighbours(self, key: Key) -> None:
         """What is on the same line was perhaps away for the same reason."""

@@ -54,7 +54,7 @@ class Mapper:
         session = f"{time.time_ns() // 1_000_000:014d}-{uuid.uuid4().hex[:6]}"
         pace = Pace(refresh_seconds=self._settings.refresh_seconds)
         clock = SystemClock()
-        self._runner = Runner(self._driver, OverTheBus(bus), clock, rng, session, pace)
+        self._runner = Runner(self._driver, OverTheBus(bus), clock, rng, session, pace, None, bus.telemetry)
         try:
             await self._work(bus, self._runner, clock, rng, started)
         finally:

@@ -7,6 +7,18 @@ from opentelemetry.context import Context
 
 from canopy.runtime.telemetry.finished import FinishedSpan
 from canopy.runtime.telemetry.handles import Kind, Span, Spanning
-from canopy.runtime.telemetry.tracing import Telemetry, current_trace_id
+from canopy.runtime.telemetry.several import joined, newest
+from canopy.runtime.telemetry.tracing import Telemetry, current_trace_id, current_traceparent
 
-__all__ = ["Context", "FinishedSpan", "Kind", "Span", "Spanning", "Telemetry", "current_trace_id"]
+__all__ = [
+    "Context",
+    "FinishedSpan",
+    "Kind",
+    "Span",
+    "Spanning",
+    "Telemetry",
+    "current_trace_id",
+    "current_traceparent",
+    "joined",
+    "newest",
+]

@@ -11,6 +11,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span as OtelSpan
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
+from canopy.runtime.telemetry.traceparent import write
+
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 Value = str | bool | int | float
 
@@ -24,6 +26,10 @@ class Span(Protocol):
 
     @property
     def recording(self) -> bool: ...
+
+    @property
+    def traceparent(self) -> str:
+        """Of this span, to be handed on beside what it leads to; empty if it is not recorded."""
 
     def set(self, key: str, value: Value) -> None: ...
 
@@ -49,6 +55,10 @@ class Recorded:
         self._span = span
         self._context = set_span_in_context(span, parent)
         self._token: Token[Context] | None = None
+
+    @property
+    def traceparent(self) -> str:
+        return write(self._span.get_span_context())
 
     def set(self, key: str, value: Value) -> None:
         self._span.set_attribute(key, value)
@@ -78,6 +88,7 @@ class Recorded:
 
 class _Silent:
     recording = False
+    traceparent = ""
     __slots__ = ()
 
     def set(self, key: str, value: Value) -> None: ...

@@ -27,6 +27,7 @@ from canopy.runtime.telemetry.handles import (
     Value,
 )
 from canopy.runtime.telemetry.rate import Rate
+from canopy.runtime.telemetry.several import Several, apart
 from canopy.runtime.telemetry.traceparent import HEADER, parse, write
 
 KINDS = {kind.name.lower(): kind for kind in SpanKind}
@@ -95,6 +96,13 @@ class Telemetry:
             return self._recorded(name, _NO_PARENT, kind, attributes)
         return LeftOut(self._record_failure, name, kind, attributes)
 
+    def span_in_each(
+        self, name: str, traces: str, kind: Kind = "internal", attributes: Mapping[str, Value] | None = None
+    ) -> Spanning:
+        """Around a piece of work that belongs to several traces (`several.joined`); without one nothing is begun."""
+        contexts_of = [self.remote(one) for one in apart(traces)] or [_NO_PARENT]
+        return Several([self.span(name, context, kind, attributes, begins=False) for context in contexts_of])
+
     def inject(self, headers: MutableMapping[str, str]) -> None:
         """Add the current `traceparent`, if there is one."""
         current = self.current_traceparent()
@@ -153,6 +161,12 @@ def current_trace_id() -> str | None:
     """For log lines: the trace that this task is in, recorded or not."""
     current = _current()
     return f"{current.trace_id:032x}" if current else None
+
+
+def current_traceparent() -> str:
+    """The trace that this task is in, to be handed on beside what it leads to; empty where there is none."""
+    current = _current()
+    return write(current) if current else ""
 
 
 def _current() -> SpanContext | None:

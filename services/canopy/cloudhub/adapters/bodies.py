@@ -103,6 +103,39 @@ class DesiredSet(BaseModel):
     resource_version: str
 
 
+class Span(BaseModel):
+    """A piece of work of one unit. `parent` may be a span that is not kept: a device's own, or one that was lost."""
+
+    id: str
+    parent: str
+    unit: str
+    node: str = Field(description="empty: a unit of the cloud")
+    name: str
+    kind: str
+    start_ns: int = Field(description="ns since 1970, by the clock of the machine that did it")
+    duration_ms: float
+    attributes: dict[str, str]
+    error: str = Field(description="empty: it went well")
+
+
+class TraceSummary(BaseModel):
+    trace_id: str
+    devices: list[str] = Field(description="namespace/name")
+    start_ns: int
+    duration_ms: float = Field(description="from the first beginning to the last end")
+    spans: int
+    errors: int
+    units: list[str]
+
+
+class Trace(TraceSummary):
+    tree: list[Span] = Field(description="in the order in which they began")
+
+
+class Traces(BaseModel):
+    traces: list[TraceSummary]
+
+
 class Error(BaseModel):
     code: int
     reason: str

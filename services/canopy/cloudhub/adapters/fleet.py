@@ -22,6 +22,7 @@ from canopy.kube.api import Kube
 from canopy.kube.errors import Conflict, NotFound
 from canopy.kube.resource import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, NODES
 from canopy.runtime.clock import Clock
+from canopy.runtime.telemetry import current_traceparent
 
 TRIES = 5
 NODES_AT_ONCE = 8
@@ -161,7 +162,7 @@ class Fleet:
             raw = await kube.get(DEVICES, where.namespace, where.name)
             device = msgspec.json.decode(raw, type=Device)
             desired.check(wanted, device, await self._model(kube, device))
-            change = desired.patch(msgspec.json.decode(raw), wanted)
+            change = desired.patch(msgspec.json.decode(raw), wanted, current_traceparent())
             try:
                 after = await kube.patch(DEVICES, where.namespace, where.name, change)
             except Conflict:

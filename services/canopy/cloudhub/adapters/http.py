@@ -3,6 +3,7 @@
 `unit` makes the app and serves it. `/docs` needs nothing from outside.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Annotated, Any
@@ -15,7 +16,9 @@ from canopy.cloudhub.adapters import bodies, problem
 from canopy.cloudhub.adapters.access import Access
 from canopy.cloudhub.adapters.fleet import Fleet, Where
 from canopy.cloudhub.adapters.problem import Problem
+from canopy.cloudhub.adapters.traced import Shown
 from canopy.cloudhub.adapters.watch import Scope, events
+from canopy.cloudhub.traces import Traces
 from canopy.cloudhub.watching import Watchers
 from canopy.kube.api import Kube
 from canopy.runtime.clock import Clock
@@ -36,10 +39,19 @@ _BEARER = HTTPBearer(auto_error=False, description="A Kubernetes token; standalo
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 Namespace = Annotated[str, Query(description="Only of this namespace.")]
 Node = Annotated[str, Query(description="Only of this node.")]
+TracedDevice = Annotated[str, Query(description="Only of this device: namespace/name.")]
+Limit = Annotated[int, Query(description="At most so many.", ge=1, le=1000)]
+_DEVICE_PATH = re.compile(r"/api/v1/devices/([a-z0-9.-]{1,253})/([a-z0-9.-]{1,253})(?:/|$)")
 
 
 def build(
-    fleet: Fleet, access: Access, watchers: Watchers, clock: Clock, telemetry: Telemetry, ready: Callable[[], bool]
+    fleet: Fleet,
+    access: Access,
+    watchers: Watchers,
+    clock: Clock,
+    telemetry: Telemetry,
+    ready: Callable[[], bool],
+    shown: Shown | None = None,
 ) -> FastAPI:
     """The app. `ready` is what `/healthz` says."""
     app = FastAPI(
@@ -52,6 +64,7 @@ def build(
     _nodes(app, fleet, access)
     _devices(app, fleet, access)
     _watch(app, fleet, access, watchers, clock)
+    _traces(app, shown or Shown(fleet, Traces(0, 1)), access)
 
     @app.middleware("http")
     async def traced(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -62,9 +75,15 @@ def build(
         # every body is JSON, whatever it is called: curl says that it is a form
         request.scope["headers"] = [h for h in request.scope["headers"] if h[0] != b"content-type"]
         context, writes = telemetry.extract(dict(request.headers)), request.method == "PUT"
-        with telemetry.span(f"{request.method} fleet API", context=context, kind="server", always=writes) as span:
+        # what only reads begins no trace: tools ask again and again
+        name = f"{request.method} fleet API"
+        with telemetry.span(name, context, kind="server", always=writes, begins=writes) as span:
             span.set("url.path", request.url.path)
-            return await call(request)
+            if device := _DEVICE_PATH.match(request.url.path):
+                span.set("device", f"{device[1]}/{device[2]}")
+            response = await call(request)
+            span.set("http.response.status_code", response.status_code)
+            return response
 
     return app
 
@@ -128,6 +147,18 @@ def _devices(app: FastAPI, fleet: Fleet, access: Access) -> None:
     @app.put(f"{path}/desired", responses=_ERRORS, summary="Set what properties should be", tags=["devices"])
     async def desired(namespace: str, name: str, body: bodies.Desired, kube: Any = caller) -> bodies.DesiredSet:
         return await fleet.set_desired(kube, Where(namespace, name), body.root)
+
+
+def _traces(app: FastAPI, shown: Shown, access: Access) -> None:
+    caller = _caller(access)
+
+    @app.get("/api/v1/traces", responses=_ERRORS, summary="The last traces, the newest first", tags=["traces"])
+    async def traces(device: TracedDevice = "", limit: Limit = 20, kube: Any = caller) -> bodies.Traces:
+        return await shown.newest(kube, device, limit)
+
+    @app.get("/api/v1/traces/{trace_id}", responses=_ERRORS, summary="One trace with its spans", tags=["traces"])
+    async def trace(trace_id: str, kube: Any = caller) -> bodies.Trace:
+        return await shown.one(kube, trace_id)
 
 
 def _watch(app: FastAPI, fleet: Fleet, access: Access, watchers: Watchers, clock: Clock) -> None:

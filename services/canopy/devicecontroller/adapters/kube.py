@@ -60,9 +60,9 @@ class StatusStore:
         self._kube, self._telemetry = kube, telemetry
 
     async def write(self, write: Write) -> None:
-        """In the trace of the report. Raises KubeError; Conflict if it is no longer what was read."""
-        context = self._telemetry.remote(write.trace) if write.trace else None
-        with self._telemetry.span("write DeviceStatus", context=context, kind="client"):
+        """In the traces of what it shows. Raises KubeError; Conflict if it is no longer what was read."""
+        about = {"device": "/".join(write.name)}
+        with self._telemetry.span_in_each("write DeviceStatus", write.trace, "client", about):
             await self._written(write)
 
     async def _written(self, write: Write) -> None:

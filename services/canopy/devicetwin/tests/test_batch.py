@@ -29,7 +29,7 @@ class Desk:
 
     def take(self, *events: Event) -> list[tuple[str, Any]]:
         """What is said: (the address's end, the body)."""
-        context = Context(Topics("node"), self._new_id, lambda trace: trace and f"of {trace}", 65536)
+        context = Context(Topics("node"), self._new_id, lambda trace, _: trace, 65536)
         self.last = batch = Batch(self.shelf.devices, NOW, context)
         for event in events:
             batch.take(event)
@@ -275,14 +275,24 @@ def test_what_the_cloud_refused_waits_until_it_changes() -> None:
     assert [d.key for d in desk.shelf.unreported()] == [D1]
 
 
-def test_the_trace_of_the_last_change_stays_with_the_row() -> None:
+def _traceparent(digit: str) -> str:
+    return f"00-{digit * 32}-{digit * 16}-01"
+
+
+def test_a_row_bears_the_traces_of_the_changes_that_have_not_gone_up() -> None:
     desk = Desk(device())
-    desk.take(update(heat=actual("1"), trace="header"))
-    assert desk.shelf.devices[D1].trace == "of header"
-    desk.take(say(c.TWIN_UPDATE, {"twin": {"heat": actual("2")}, "traceparent": "payload"}))
-    assert desk.shelf.devices[D1].trace == "of payload"
-    desk.take(update(heat=actual("2"), trace="nothing changed"))
-    assert desk.shelf.devices[D1].trace == "of payload"
+    desk.take(update(heat=actual("1"), trace=_traceparent("1")))
+    assert desk.shelf.devices[D1].trace == _traceparent("1")
+    desk.take(say(c.TWIN_UPDATE, {"twin": {"heat": actual("2")}, "traceparent": _traceparent("2")}))
+    both = f"{_traceparent('1')},{_traceparent('2')}"
+    assert desk.shelf.devices[D1].trace == both
+    desk.take(update(heat=actual("2"), trace=_traceparent("3")))
+    assert desk.shelf.devices[D1].trace == both, "nothing changed"
+    desk.take(update(heat=actual("3")))
+    assert desk.shelf.devices[D1].trace == both, "nobody asked for another trace"
+    desk.take(Acknowledged((desk.shelf.devices[D1].entry,)))
+    desk.take(update(heat=actual("4"), trace=_traceparent("4")))
+    assert desk.shelf.devices[D1].trace == _traceparent("4")
 
 
 def test_a_bug_in_one_event_is_counted_and_does_not_stop_the_batch() -> None:

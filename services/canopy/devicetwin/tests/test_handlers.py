@@ -113,7 +113,7 @@ class Desk:
             rows,
             self.shelf,
             None,
-            Context(Topics("node"), lambda: "new", lambda trace: trace, 65536),
+            Context(Topics("node"), lambda: "new", lambda trace, _: trace, 65536),
             SystemClock(),
             counts,
             Repeats(rng),
