@@ -28,6 +28,9 @@ class Exports(Protocol):
     def put(self, found: Iterable[SpanRecord]) -> None:
         """Never waits, never raises."""
 
+    async def run(self) -> None:
+        """Until cancelled."""
+
 
 class Spans:
     """`open` hears; `run` takes this unit's own spans, until cancelled."""
@@ -47,6 +50,12 @@ class Spans:
         await self._bus.hear(c.KEPT_SPANS, self.kept)
 
     async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            if self._exports is not None:
+                tasks.create_task(self._exports.run())
+            tasks.create_task(self._own())
+
+    async def _own(self) -> None:
         while True:
             await self._clock.sleep(TAKE_SECONDS)
             while own := spans.taken(self._telemetry):

@@ -42,6 +42,7 @@ from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock, SystemClock
 from canopy.runtime.logs import OncePer, once_per
 from canopy.runtime.settings import SettingsError, is_loopback, load
+from canopy.runtime.telemetry.otlp import Exporter
 from canopy.runtime.unit import Unit
 from canopy.store.cache import Cache, open_cache
 
@@ -174,10 +175,19 @@ class _Parts:
         )
         self.live = Live(cache, self._records, clock, self._counts, say, rng, settings.refresh_seconds)
         self.traces = Traces(settings.spans_kept, settings.spans_per_trace)
-        self.spans = Spans(self.bus, self.traces, env.telemetry, None, clock, env.metrics)
+        self.spans = Spans(self.bus, self.traces, env.telemetry, self._exporter(), clock, env.metrics)
         self.following = Following(self.twins, self.sessions, view, self._nonces, self.watchers, env.health)
         env.metrics.gauge("canopy_cloudhub_nodes", "nodes with records in TWINS", lambda: view.counts[0])
         env.metrics.gauge("canopy_cloudhub_records", "records in TWINS", lambda: view.counts[1])
+
+    def _exporter(self) -> Exporter | None:
+        """Where `otlp_endpoint` is set, spans go there too."""
+        if not self._env.shared.otlp_endpoint:
+            return None
+        exporter, counted = Exporter(self._env.shared.otlp_endpoint), self._env.metrics.counted
+        counted("canopy_cloudhub_otlp_sent_total", "spans that the OTLP endpoint took", lambda: exporter.sent)
+        counted("canopy_cloudhub_otlp_failed_total", "spans that it did not take", lambda: exporter.failed)
+        return exporter
 
     def handlers(self, cluster: Callable[[], str]) -> Handlers:
         s = self._settings
