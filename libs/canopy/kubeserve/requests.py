@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from canopy.kubeserve import patches
+from canopy.kubeserve import patches, protobuf
 from canopy.kubeserve.kinds import Kind, Kinds
 from canopy.kubeserve.selectors import Selector, parse
 from canopy.kubeserve.status import ApiError, Json, bad_request, no_such_path, not_acceptable, unsupported_media
@@ -78,6 +78,8 @@ def body(media_type: str, content: bytes) -> Any:
         return None
     if media_type == "application/yaml":
         return _yaml(content)
+    if media_type == protobuf.MEDIA_TYPE:
+        return protobuf.decode(content)
     if media_type not in ("", _JSON, *_PATCHES):
         raise unsupported_media(_why_not(media_type))
     try:

@@ -96,6 +96,18 @@ def test_a_node_is_shown_and_changed_as_kubectl_does(kubectl: Kubectl) -> None:
     assert "a=b:NoSchedule" in kubectl("describe", "node", "n1")
 
 
+def test_create_makes_namespaces_configmaps_and_secrets(kubectl: Kubectl) -> None:
+    assert "created" in kubectl("create", "namespace", "dev")
+    kubectl("create", "configmap", "c", "--namespace=dev", "--from-literal=a=b", "--from-literal=c=d")
+    kubectl("create", "secret", "generic", "s", "--namespace=dev", "--from-literal=password=open")
+    found = json.loads(kubectl("get", "configmap", "c", "--namespace=dev", "-o", "json"))
+    assert found["data"] == {"a": "b", "c": "d"}
+    found = json.loads(kubectl("get", "secret", "s", "--namespace=dev", "-o", "json"))
+    assert found["data"] == {"password": "b3Blbg=="}
+    assert "already exists" in kubectl("create", "namespace", "dev", fails=True)
+    assert "deleted" in kubectl("delete", "namespace", "dev")
+
+
 def test_a_watch_tells_of_a_change(kubectl: Kubectl) -> None:
     kubectl("label", "device", "light", "room=hall", "--overwrite")
     said = kubectl("wait", "--for=jsonpath={.metadata.labels.room}=hall", "device/light", "--timeout=5s")
