@@ -118,10 +118,6 @@ class Gateway:
         found, self._arrived = self._arrived, []
         return found
 
-    def waiting(self) -> bool:
-        """True if messages have arrived that were not taken yet."""
-        return bool(self._arrived)
-
     def wake(self) -> None:
         """Let a waiting `next` return."""
         self._wake.set()
@@ -131,9 +127,7 @@ class Gateway:
         await self._bus.connection.publish(last.ack, b"+ACK")
 
     async def close(self) -> None:
-        await self._stop()
-
-    async def _stop(self) -> None:
+        """Hear no more; the consumer stays."""
         if self._subscription is not None:
             await self._subscription.unsubscribe()
             self._subscription = None

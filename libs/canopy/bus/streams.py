@@ -53,7 +53,7 @@ class LastValues:
     """One stream. `name` is a key of `roles.STREAMS`; only a unit whose role writes or purges it may do so."""
 
     def __init__(self, bus: Bus, name: str) -> None:
-        self.name, self._bus, self.subject = name, bus, STREAMS[name]
+        self.name, self.bus, self.subject = name, bus, STREAMS[name]
 
     async def ensure(self, max_bytes: int = -1, replicas: int = 1) -> None:
         """Make the stream if there is none; waits while JetStream is not ready."""
@@ -71,7 +71,7 @@ class LastValues:
         say = once_per(SAY_AGAIN_SECONDS)
         while True:
             try:
-                await ensure_stream(self._bus, config)
+                await ensure_stream(self.bus, config)
                 return
             except (NoResponders, AskTimeout) as e:
                 if say("stream"):
@@ -80,13 +80,13 @@ class LastValues:
 
     async def created(self) -> tuple[str, int]:
         """The stream's creation time and its last sequence: another time is another stream."""
-        info = await call(self._bus, f"STREAM.INFO.{self.name}")
+        info = await call(self.bus, f"STREAM.INFO.{self.name}")
         return str(info["created"]), int(info["state"]["last_seq"])
 
     async def get(self, address: str) -> Value | None:
         """The last message of a subject, from the stream's leader."""
         try:
-            found = (await call(self._bus, f"STREAM.MSG.GET.{self.name}", {"last_by_subj": address}))["message"]
+            found = (await call(self.bus, f"STREAM.MSG.GET.{self.name}", {"last_by_subj": address}))["message"]
         except StreamError as e:
             if e.code in NOT_FOUND:
                 return None
@@ -99,7 +99,7 @@ class LastValues:
         if expect is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(expect)
         try:
-            return int(checked(await self._bus.request(address, data, headers, WRITE_SECONDS))["seq"])
+            return int(checked(await self.bus.request(address, data, headers, WRITE_SECONDS))["seq"])
         except StreamError as e:
             if e.code in WRONG_SEQUENCE:
                 raise WrongSequence(address) from e
@@ -107,13 +107,13 @@ class LastValues:
 
     async def purge(self, address: str, upto: int) -> None:
         """Remove what the subject holds up to and with sequence `upto`; what came later stays (RULES 26)."""
-        await call(self._bus, f"STREAM.PURGE.{self.name}", {"filter": address, "seq": upto + 1})
+        await call(self.bus, f"STREAM.PURGE.{self.name}", {"filter": address, "seq": upto + 1})
 
     async def under(self, wild: str) -> list[Value]:
         """The last message of every subject that `wild` covers, read once through a short-lived consumer."""
         values: list[Value] = []
         done = asyncio.Event()
-        reader = Reader(self._bus, self.name, wild, values.append, done.set)
+        reader = Reader(self.bus, self.name, wild, values.append, done.set)
         async with reader:
             async with asyncio.timeout(WRITE_SECONDS * 4):
                 await done.wait()
@@ -205,7 +205,8 @@ class Follow:
 
     `ensure` is awaited before each reading: the one who makes the stream makes it again when the hub has lost it.
     It begins again, with `on_reset`, after a reconnect, a gap, a silence, and when the stream is another one or has
-    lost its end; those who follow hold nothing that the stream does not.
+    lost its end. A purge is delivered to nobody: until the next beginning those who follow may hold what the stream
+    holds no more, and whoever must know exactly reads it (`LastValues.get`, `under`).
     """
 
     def __init__(
@@ -226,7 +227,7 @@ class Follow:
 
     async def run(self) -> None:
         """Until cancelled."""
-        connection = self._stream._bus.connection
+        connection = self._stream.bus.connection
         connection.on_reconnect(self._reconnected)
         try:
             while True:
@@ -250,7 +251,7 @@ class Follow:
         self._last_seq = 0
         self._on_reset()
         stream = self._stream
-        async with Reader(stream._bus, stream.name, self._wild, self._take, self._on_caught_up) as reader:
+        async with Reader(stream.bus, stream.name, self._wild, self._take, self._on_caught_up) as reader:
             while not await self._broken(reader, created):
                 pass
 

@@ -102,23 +102,18 @@ class OncePer:
     def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
         self._seconds = seconds
         self._monotonic = monotonic
-        self._said: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._said: OrderedDict[str, float] = OrderedDict()
 
     def __call__(self, key: str) -> bool:
         now = self._monotonic()
-        at, kept_quiet = self._said.get(key, (None, 0))
+        at = self._said.get(key)
         if at is not None and now - at < self._seconds:
-            self._said[key] = (at, kept_quiet + 1)
             return False
-        self._said[key] = (now, 0)
+        self._said[key] = now
         self._said.move_to_end(key)
         if len(self._said) > REMEMBERED_LINES:
             self._said.popitem(last=False)
         return True
-
-    def kept_quiet(self, key: str) -> int:
-        """How often it was not said since it last was."""
-        return self._said.get(key, (0.0, 0))[1]
 
 
 def once_per(seconds: float, monotonic: Callable[[], float] = time.monotonic) -> OncePer:

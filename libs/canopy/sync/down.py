@@ -180,10 +180,9 @@ class Follower:
 
 
 def strip(obj: Mapping[str, object]) -> dict[str, object]:
-    """What a node needs of a Kubernetes object: no status, no managedFields, no resourceVersion in the digest's body.
+    """What a node needs of a Kubernetes object, for its digest: no status, no managedFields, no resourceVersion.
 
-    The result still holds metadata.resourceVersion's absence on purpose: a write that changes nothing for the node
-    (a label of ours on the status, say) must not change the digest.
+    A write that changes nothing for the node (of the status, say) must not change the digest.
     """
     metadata = obj.get("metadata")
     kept = {k: v for k, v in obj.items() if k not in ("status", "metadata")}

@@ -1,5 +1,4 @@
-"""Where DeviceTwin goes on reading the gateway's stream (RULES 28-32). The position is
-committed with the twins."""
+"""Where DeviceTwin goes on reading the gateway's stream (RULES 28-32). The position is committed with the twins."""
 
 from dataclasses import dataclass
 
