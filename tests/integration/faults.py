@@ -54,14 +54,14 @@ class Faults:
     async def hub_away(self) -> None:
         await self._system.hub.server.kill()
         await asyncio.sleep(self._rng.uniform(0.5, 8))
-        await self._system.hub.server.run()
+        await self._system.hub.server.start()
 
     async def hub_lost_its_store(self) -> None:
         server = self._system.hub.server
         await server.kill()
         shutil.rmtree(server.directory / "js")
         self._eyes.forgive(FORGIVEN_SECONDS)
-        await server.run()
+        await server.start()
 
     async def leaf_killed(self) -> None:
         node = self._rng.choice(list(self._system.nodes.values()))

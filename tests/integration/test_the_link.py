@@ -90,7 +90,7 @@ async def test_100_reports_while_the_hub_is_down_arrive_after_it_is_back(
         last = await _hundred(one)
         if victim != "nobody":
             await stories.system.unit(victim).restart(kill=True)
-        await server.run()
+        await server.start()
         await stories.shows(_name(one), {"t": last}, CATCH_UP_SECONDS)
 
 

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from canopy.contracts.crds import crds
 from canopy.kubeserve import certificates
+from canopy.testing.child import HOST, child, end, free_port
 from canopy.testing.clients import Client, Refused
-from canopy.testing.servers import HOST, child, free_port
 
 READY_SECONDS = 90.0
 STOP_SECONDS = 15.0
@@ -86,12 +86,7 @@ class RealKubernetes:
         """SIGTERM, last started first; SIGKILL for what does not end in time."""
         while self._running:
             _, process = self._running.popitem()
-            process.send_signal(signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - a child gives no event
-                await asyncio.sleep(LOOK_SECONDS)
-            process.kill()
-            process.wait()
+            await end(process, signal.SIGTERM, STOP_SECONDS)
 
     # --- what they are told -------------------------------------------------------------------------------------------
     def _furnish(self) -> None:

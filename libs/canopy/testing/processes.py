@@ -1,4 +1,4 @@
-"""Child processes of the whole system: each with a log, an exact way to know when it is ready, and three ways to end.
+"""The units and other processes of the whole system: each with an exact way to know when it is ready.
 
 `system` makes them. A process is known by its pid together with its `birth`: pids are used again, both are not.
 """
@@ -6,7 +6,6 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,9 @@ from typing import Any
 
 import httpx
 
-from canopy.testing.servers import HOST, child
+from canopy.testing.child import HOST, LOOK_SECONDS, Child, tail
 
 READY_SECONDS = 40.0
-STOP_SECONDS = 12.0
-LOOK_SECONDS = 0.02
-TAIL_LINES = 12
 
 
 class NotReady(RuntimeError):
@@ -29,15 +25,6 @@ class NotReady(RuntimeError):
     def __init__(self, process: str, why: str, log: Path) -> None:
         super().__init__(f"{process} {why}; the end of {log}:\n{tail(log)}")
         self.process = process
-
-
-def tail(log: Path, lines: int = TAIL_LINES) -> str:
-    """The last lines of a log, indented."""
-    try:
-        found = log.read_text(errors="replace").splitlines()[-lines:]
-    except OSError as e:
-        return f"    ({e})"
-    return "\n".join(f"    {text}" for text in found) or "    (it is empty)"
 
 
 def birth(pid: int) -> str:
@@ -60,43 +47,20 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
     return {**inherited, "PYTHONUNBUFFERED": "1", **own}
 
 
-class Process:
-    """One child: `python -m module ...`. Its log is appended to over restarts."""
+class Process(Child):
+    """One child: `python -m module ...`."""
 
     def __init__(
         self, name: str, arguments: Sequence[str], log: Path, own: Mapping[str, str] | None = None, health_port: int = 0
     ) -> None:
-        self.name, self.log, self.health_port = name, log, health_port
-        self._command = [sys.executable, "-m", *arguments]
-        self._environment = environment(own or {})
-        self._process: subprocess.Popen[bytes] | None = None
-        self._log_began = 0
-
-    @property
-    def pid(self) -> int:
-        """0 while it does not run."""
-        return self._process.pid if self.running and self._process else 0
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    async def start(self) -> None:
-        """Start it and wait until it is ready. Raises NotReady."""
-        self.spawn()
-        await self.ready()
-
-    def spawn(self) -> None:
-        """Start it, and do not wait."""
-        if self.running:
-            raise RuntimeError(f"{self.name} runs already")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self._log_began = log.tell()
-            self._process = child(self._command, self._environment, log.fileno())
+        self.name, self.health_port = name, health_port
+        super().__init__([sys.executable, "-m", *arguments], environment(own or {}), log)
 
     async def ready(self, seconds: float = READY_SECONDS) -> None:
-        """Wait for /readyz where there is a health port, else for a JSON line with `"ready": true` in its output."""
+        """Wait for /readyz where there is a health port, else for a JSON line with `"ready": true` in its output.
+
+        Raises NotReady.
+        """
         look = self._looks_healthy if self.health_port else self._has_said_so
         try:
             async with asyncio.timeout(seconds):
@@ -113,32 +77,6 @@ class Process:
             log.seek(self._log_began)
             lines = log.read().split(b"\n")[:-1]
         return next((json.loads(text) for text in lines if text.startswith(b'{"ready": true')), None)
-
-    async def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """SIGTERM; SIGKILL for what does not end in time."""
-        await self._end(signal.SIGTERM, seconds)
-
-    async def kill(self) -> None:
-        """kill -9."""
-        await self._end(signal.SIGKILL, STOP_SECONDS)
-
-    async def restart(self, *, kill: bool = False) -> None:
-        """Stop (or kill) it, and start it again with the same data and ports."""
-        await (self.kill() if kill else self.stop())
-        await self.start()
-
-    async def _end(self, how: signal.Signals, seconds: float) -> None:
-        process = self._process
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            async with asyncio.timeout(seconds):
-                while process.poll() is None:  # noqa: ASYNC110 - a child gives no event
-                    await asyncio.sleep(LOOK_SECONDS)
-        except TimeoutError:
-            process.kill()
-            process.wait()
 
     async def _has_said_so(self) -> bool:
         return self.said() is not None

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from canopy.testing.child import free_port
+
 DEADLINE_SECONDS = 20.0
 ATTEMPTS = 3  # another process may take the port between finding it and listening
 
@@ -34,7 +36,7 @@ def redis_server(port: int = 0) -> Iterator[str]:
 
 def _started(folder: Path, port: int) -> "tuple[subprocess.Popen[bytes], int]":
     for _ in range(ATTEMPTS):
-        at = port or _free_port()
+        at = port or free_port()
         server = _spawn(folder, at)
         if _listens(server, at):
             return server, at
@@ -50,13 +52,6 @@ def _spawn(folder: Path, port: int) -> "subprocess.Popen[bytes]":
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "no"]
     with (folder / "log").open("ab") as log:
         return subprocess.Popen([binary, *options], stdout=log, stderr=log)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _listens(server: "subprocess.Popen[bytes]", port: int) -> bool:

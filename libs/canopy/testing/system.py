@@ -16,9 +16,10 @@ from typing import Any
 
 from canopy.bus.config import CLOUD, EDGE
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.testing.child import HOST, free_port
 from canopy.testing.clients import FleetClient, KubeClient
 from canopy.testing.processes import Process
-from canopy.testing.servers import HOST, Link, NatsServer, RunningHub, RunningLeaf, free_port, hub, leaf
+from canopy.testing.servers import Link, NatsServer, RunningHub, RunningLeaf, hub, leaf
 
 RUN = ("canopy.cli.main", "run")
 

@@ -17,8 +17,9 @@ from canopy.cli.folder import Folder
 from canopy.cli.output import Output
 from canopy.cli.screen import Screen, screen_for
 from canopy.cli.story import MODEL_FILE, STEPS, Step, Story
+from canopy.testing.child import tail
 from canopy.testing.clients import Refused
-from canopy.testing.processes import NotReady, tail
+from canopy.testing.processes import NotReady
 from canopy.testing.servers import NoServer
 from canopy.testing.system import System
 
@@ -120,7 +121,7 @@ class _Show:
             process.spawn()
         for name, server in gone_servers:
             self._screen.say(f"{name} has ended (its log: {server.log}); starting it again")
-            await server.run()
+            await server.start()
         return bool(gone or gone_servers)
 
     def _publish(self) -> None:

@@ -11,7 +11,7 @@ from canopy.bus.bus import TooBig
 from canopy.contracts import catalogue as c
 from canopy.contracts import wire
 from canopy.contracts.subject import BadToken
-from canopy.testing.servers import HOST, free_port
+from canopy.testing.child import HOST, free_port
 from canopy.testing.wait import until
 from canopy.testing.world import NODE, OTHER, World
 

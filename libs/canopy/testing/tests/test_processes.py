@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from canopy.testing.processes import NotReady, Process, birth, environment, tail
+from canopy.testing.child import tail
+from canopy.testing.processes import NotReady, Process, birth, environment
 
 pytestmark = pytest.mark.server
 

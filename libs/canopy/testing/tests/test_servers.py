@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from canopy.testing.servers import HOST, Link, NatsServer, NoServer, free_port, hub, leaf, nats_binary
+from canopy.testing.child import HOST, free_port
+from canopy.testing.servers import Link, NatsServer, NoServer, hub, leaf, nats_binary
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
@@ -30,7 +31,7 @@ async def test_a_hub_and_a_leaf_start_on_free_ports_and_end(tmp_path: Path) -> N
 
 async def test_a_wrong_configuration_says_what_the_log_says(tmp_path: Path) -> None:
     with pytest.raises(NoServer, match="Parse error"):
-        await NatsServer.start("'what is this': [", tmp_path, [free_port()])
+        await NatsServer.open("'what is this': [", tmp_path, [free_port()])
 
 
 async def test_a_server_dies_with_its_parent(tmp_path: Path) -> None:

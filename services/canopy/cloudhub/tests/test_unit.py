@@ -101,7 +101,7 @@ async def test_when_the_hub_has_lost_everything_a_hello_and_a_page_bring_it_back
     await world.hub.server.kill()
     js = world.hub.server.directory / "js"
     js.rename(js.with_name("lost"))
-    await world.hub.server.run()
+    await world.hub.server.start()
 
     async def told_to_say_hello() -> bool:
         try:
