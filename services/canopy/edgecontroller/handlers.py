@@ -123,6 +123,7 @@ class NodeWriter:
             if not self._replica.synced:
                 raise
             return False  # its informer will say whose it is
+        self.renewed.pop(name, None)  # its Lease goes with the Node that was there before
         log.info("node %s joined", name)
         self._counts.writes.add(what="Create")
         return True
