@@ -24,6 +24,8 @@ T = TypeVar("T")
 Key = tuple[str, str]
 """(namespace, name)."""
 SHORTEST_WATCH_SECONDS = 0.5
+NOBODY = "canopy-asks-for-the-revision"
+"""A name that no object bears: a list of it is empty, and says how far Kubernetes is."""
 _log = logging.getLogger(__name__)
 
 
@@ -106,7 +108,7 @@ class Informer(Generic[T]):
         """List, then watch, for ever; end by cancelling. Errors of Kubernetes are waited out, others come out."""
         while True:
             try:
-                if self._must_list:
+                if self._must_list or await self._went_back():
                     await self._list()
                 await self._watch()
             except KubeError as error:
@@ -146,6 +148,11 @@ class Informer(Generic[T]):
             return key, self._objects.get(key)
         self.unreadable.pop(key, None)
         return key, value
+
+    async def _went_back(self) -> bool:
+        """Kubernetes is older than what was seen of it: it was restored. It would keep a watch from then on silent."""
+        listed = await self._kube.list(self._resource, self._namespace, field_selector=f"metadata.name={NOBODY}")
+        return listed.revision < self.revision
 
     async def _watch(self) -> None:
         began, heard = time.monotonic(), self.revision

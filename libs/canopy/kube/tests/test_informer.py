@@ -27,9 +27,13 @@ class Script:
     def __init__(self, lists: list[Listed | KubeError], watches: list[list[Event] | KubeError]) -> None:
         self.lists, self.watches = lists, watches
         self.asked: list[int] = []
+        self.now = 1_000
+        """Kubernetes' own revision, which is asked for before each watch."""
         self.quiet = asyncio.Event()
 
-    async def list(self, *_: Any, **__: Any) -> Listed:
+    async def list(self, *_: Any, field_selector: str = "", **__: Any) -> Listed:
+        if field_selector:
+            return Listed((), self.now)
         found = self.lists.pop(0)
         if isinstance(found, KubeError):
             raise found
@@ -63,6 +67,14 @@ async def played(script: Script, **options: Any) -> Informer[Any]:
 
 def listed(revision: int, *names: str) -> Listed:
     return Listed(tuple(body(n, 1) for n in names), revision)
+
+
+async def test_a_kubernetes_that_is_older_than_what_was_seen_is_listed_anew() -> None:
+    """A real one that was restored would keep silent on a watch from a revision that it does not have yet."""
+    script = Script([listed(2_000, "a"), listed(900, "b")], [Unavailable("away")])
+    informer = await played(script)
+    assert script.asked == [2_000, 900]
+    assert informer.revision == 900 and set(informer.objects) == {("d", "b")}
 
 
 async def test_it_watches_on_from_what_it_has_seen() -> None:
