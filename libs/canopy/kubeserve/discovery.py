@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from canopy.kubeserve.explained import HEAD, META
 from canopy.kubeserve.kinds import Kind, Kinds
 from canopy.kubeserve.status import Json
 
@@ -105,7 +106,7 @@ def openapi(kinds: Iterable[Kind], group_name: str, version: str) -> Json | None
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": VERSION["gitVersion"]},
         "paths": {path: ops for k in served for path, ops in _paths(k).items()},
-        "components": {"schemas": {_schema_name(k): _schema(k) for k in served}},
+        "components": {"schemas": {**META, **{_schema_name(k): _schema(k) for k in served}}},
     }
 
 
@@ -146,4 +147,7 @@ def _schema_name(kind: Kind) -> str:
 
 def _schema(kind: Kind) -> Json:
     free: Json = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {**(kind.schema or free), "x-kubernetes-group-version-kind": [_gvk(kind)]}
+    schema = dict(kind.schema or free)
+    if "properties" in schema:
+        schema["properties"] = {**schema["properties"], **HEAD}
+    return {**schema, "x-kubernetes-group-version-kind": [_gvk(kind)]}

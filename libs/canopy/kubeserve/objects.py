@@ -4,6 +4,7 @@ Called by `verbs.py` with the old object and what the client sent; ids and time 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,25 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 NAME_LIMIT_CHARACTERS = 253
 NAMESPACE_LIMIT_CHARACTERS = 63
 SERVERS_OWN = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
-_NAME_RULE = "a lowercase RFC 1123 subdomain: a-z, 0-9, '-' and '.', at most 253 characters"
+_LABEL_KEY = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])")
+_ENDS = "must start and end with an alphanumeric character"
+_NAME_RULE = (
+    f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and {_ENDS} (e.g. "
+    f"'example.com', regex used for validation is '{_NAME.pattern}')"
+)
+_NAMESPACE_RULE = (
+    f"a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and {_ENDS} (e.g. "
+    f"'my-name',  or '123-abc', regex used for validation is '{_LABEL.pattern}')"
+)
+_KEY_RULE = (
+    f"name part must consist of alphanumeric characters, '-', '_' or '.', and {_ENDS} (e.g. "
+    "'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+_VALUE_RULE = (
+    f"a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and {_ENDS} (e.g. "
+    "'MyValue',  or 'my_value',  or '12345', "
+    "regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+)
 
 
 class _Meta(msgspec.Struct, rename="camel"):
@@ -37,6 +56,7 @@ class _Meta(msgspec.Struct, rename="camel"):
     finalizers: list[str] | None = None
 
 
+_KNOWN = frozenset((*SERVERS_OWN, *(f.encode_name for f in msgspec.structs.fields(_Meta)), "managedFields"))
 _KEPT = ("name", "generateName", "namespace", "labels", "annotations", "ownerReferences", "finalizers")
 
 
@@ -48,6 +68,8 @@ class Sent:
     meta: Json
     resource_version: str
     uid: str
+    unknown: tuple[str, ...] = ()
+    """Paths of fields that no metadata has."""
 
     @property
     def name(self) -> str:
@@ -71,7 +93,8 @@ def read(kind: Kind, namespace: str, body: Any) -> Sent:
     if namespace:
         kept["namespace"] = namespace
     whole = {"apiVersion": kind.api_version, "kind": kind.kind, **body, "metadata": kept}
-    return Sent(whole, kept, meta.resource_version, meta.uid)
+    unknown = tuple(f"metadata.{k}" for k in body.get("metadata") or {} if k not in _KNOWN)
+    return Sent(whole, kept, meta.resource_version, meta.uid, unknown)
 
 
 def _read_meta(value: Any) -> _Meta:
@@ -83,11 +106,10 @@ def _read_meta(value: Any) -> _Meta:
 
 def created(kind: Kind, sent: Sent, uid: str, suffix: str, now: str, warnings: list[str]) -> Json:
     """A new object. `suffix` completes generateName. Raises Invalid."""
+    warnings += sent.unknown
     meta = dict(sent.meta)
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = meta["generateName"] + suffix
-    if sent.resource_version:
-        raise bad_request("resourceVersion should not be set on objects to be created")
     meta |= {"uid": uid, "creationTimestamp": now} | ({"generation": 1} if _counts(kind) else {})
     body = {**sent.body, "metadata": meta}
     if kind.status and kind.custom:
@@ -199,20 +221,49 @@ def _checked(kind: Kind, body: Json, warnings: list[str]) -> Json:
 
 
 def _meta_faults(kind: Kind, meta: Json) -> list[Cause]:
-    name = meta.get("name", "")
-    faults: list[Cause] = []
+    keys = [(where, key) for where in ("labels", "annotations") for key in meta.get(where, {})]
+    return [
+        *_name_faults(kind, meta.get("name", "")),
+        *(_fault(f"metadata.{where}", key, _KEY_RULE) for where, key in keys if not _is_key(key)),
+        *(_fault("metadata.labels", v, why) for v in meta.get("labels", {}).values() if (why := _value_fault(v))),
+    ]
+
+
+def _name_faults(kind: Kind, name: str) -> Iterator[Cause]:
     if not name:
-        faults.append(Cause("FieldValueRequired", "Required value: name or generateName is required", "metadata.name"))
-    elif not _NAME.fullmatch(name) or len(name) > NAME_LIMIT_CHARACTERS:
-        faults.append(Cause("FieldValueInvalid", f'Invalid value: "{name}": must be {_NAME_RULE}', "metadata.name"))
-    elif kind.id == kinds.NAMESPACE.id and not (_LABEL.fullmatch(name) and len(name) <= NAMESPACE_LIMIT_CHARACTERS):
-        rule = f"a-z, 0-9 and '-', at most {NAMESPACE_LIMIT_CHARACTERS} characters"
-        faults.append(Cause("FieldValueInvalid", f'Invalid value: "{name}": must be {rule}', "metadata.name"))
-    for value in meta.get("labels", {}).values():
-        if len(value) > 63 or not _LABEL_VALUE.fullmatch(value):
-            rule = "at most 63 of A-Z, a-z, 0-9, '-', '_' and '.', with a letter or digit at each end"
-            faults.append(Cause("FieldValueInvalid", f'Invalid value: "{value}": {rule}', "metadata.labels"))
-    return faults
+        yield Cause("FieldValueRequired", "Required value: name or generateName is required", "metadata.name")
+        return
+    rule, limit, text = _NAME, NAME_LIMIT_CHARACTERS, _NAME_RULE
+    if kind.id == kinds.NAMESPACE.id:
+        rule, limit, text = _LABEL, NAMESPACE_LIMIT_CHARACTERS, _NAMESPACE_RULE
+    if len(name) > limit:
+        yield _fault("metadata.name", name, f"must be no more than {limit} characters")
+    elif not rule.fullmatch(name):
+        yield _fault("metadata.name", name, text)
+
+
+def _is_key(key: str) -> bool:
+    prefix, _, name = key.rpartition("/")
+    return bool(_LABEL_KEY.fullmatch(name)) and len(name) <= 63 and (not prefix or bool(_NAME.fullmatch(prefix)))
+
+
+def _value_fault(value: str) -> str:
+    if len(value) > 63:
+        return "must be no more than 63 characters"
+    return "" if _LABEL_VALUE.fullmatch(value) else _VALUE_RULE
+
+
+def _fault(field: str, value: str, why: str) -> Cause:
+    return Cause("FieldValueInvalid", f'Invalid value: "{value}": {why}', field)
+
+
+def keeps_uid(kind: Kind, old: Json, patched: Json) -> None:
+    """Raises Invalid if a patch means another uid: it holds to none, as a whole update and a deletion do."""
+    meta = patched.get("metadata")
+    uid = meta.get("uid") if isinstance(meta, dict) else None
+    if isinstance(uid, str) and uid not in ("", old["metadata"]["uid"]):
+        cause = _fault("metadata.uid", uid, "field is immutable")
+        raise invalid(kind.group, kind.kind, old["metadata"]["name"], [cause])
 
 
 def stamped(body: Json, revision: int) -> Json:

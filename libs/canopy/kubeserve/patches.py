@@ -123,8 +123,7 @@ def _operate(document: Json, operation: Json) -> None:
         case "remove":
             _remove(document, path)
         case "replace":
-            _remove(document, path)
-            _add(document, path, operation["value"])
+            _replace(document, path, operation["value"])
         case "move":
             _add(document, path, _remove(document, _pointer(operation["from"])))
         case "copy":
@@ -163,6 +162,13 @@ def _add(document: Any, path: list[str], value: Any) -> None:
         parent[token] = value
     else:
         raise TypeError(f"nothing can be added at {'/'.join(path)}")
+
+
+def _replace(document: Any, path: list[str], value: Any) -> None:
+    """As Kubernetes does it: a field of an object need not be there before."""
+    if isinstance(_at(document, path[:-1]), list):
+        _remove(document, path)
+    _add(document, path, value)
 
 
 def _remove(document: Any, path: list[str]) -> Any:

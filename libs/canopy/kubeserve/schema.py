@@ -80,10 +80,11 @@ def _complete_object(schema: Json, value: Json, pruned: list[str], at: str, keep
         if key in keep:
             done[key] = inner
         elif key in properties:
-            if inner is not None or properties[key].get("nullable") or "default" not in properties[key]:
+            if inner is not None or properties[key].get("nullable"):
                 done[key] = complete(properties[key], inner, pruned, where)
         elif isinstance(extra, dict):
-            done[key] = complete(extra, inner, pruned, where)
+            if inner is not None or extra.get("nullable"):
+                done[key] = complete(extra, inner, pruned, where)
         elif extra is True or schema.get("x-kubernetes-preserve-unknown-fields"):
             done[key] = inner
         else:
@@ -106,7 +107,7 @@ def faults(schema: Json, value: Any, at: str = "", depth: int = 0) -> Iterator[C
         return
     if value is None and schema.get("nullable"):
         return
-    wrong = _wrong_type(schema, value)
+    wrong = _wrong_type(schema, value, at)
     if wrong:
         yield Cause("FieldValueTypeInvalid", wrong, at or "<root>")
         return
@@ -123,14 +124,15 @@ def faults(schema: Json, value: Any, at: str = "", depth: int = 0) -> Iterator[C
         yield from _array_faults(schema, value, at, depth)
 
 
-def _wrong_type(schema: Json, value: Any) -> str | None:
+def _wrong_type(schema: Json, value: Any, at: str) -> str | None:
     if schema.get("x-kubernetes-int-or-string"):
         fits = isinstance(value, int | str) and not isinstance(value, bool)
         return None if fits else f'Invalid value: "{_kind(value)}": must be an integer or a string'
     wanted = schema.get("type")
     if wanted is None or _is(value, wanted):
         return None
-    return f'Invalid value: "{_kind(value)}": must be of type {wanted}: "{_kind(value)}"'
+    where = f"{at} in body " if at else ""
+    return f'Invalid value: "{_kind(value)}": {where}must be of type {wanted}: "{_kind(value)}"'
 
 
 def _is(value: Any, wanted: str) -> bool:

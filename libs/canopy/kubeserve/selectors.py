@@ -76,7 +76,7 @@ def _fields(text: str, known: Collection[str]) -> tuple[tuple[str, bool, str], .
 def _field(text: str, known: Collection[str]) -> tuple[str, bool, str]:
     path, sign, value = re.split(r"(!=|==|=)", text, maxsplit=1) if "=" in text else (text, "", "")
     if not sign or path not in known:
-        raise bad_request(f"field label not supported: {path!r}; known here: {', '.join(sorted(known))}")
+        raise bad_request(f"field label not supported: {path}")
     return path, sign != "!=", value
 
 

@@ -5,7 +5,8 @@ Called by `app.py` (requests) and `garbage.py`. Time and ids come from `Clock`, 
 
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -62,6 +63,20 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
+@contextmanager
+def _unknown_fields_first(kind: Kind, how: Write, warnings: list[str]) -> Iterator[None]:
+    """Where they are errors, unknown fields come before whatever else is wrong with the object."""
+    try:
+        yield
+    except ApiError:
+        if not (how.strict and warnings):
+            raise
+    if how.strict and warnings:
+        said = ", ".join(f'unknown field "{w}"' for w in warnings)
+        where = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
+        raise bad_request(f"{where}: strict decoding error: {said}")
+
+
 class Verbs:
     """Reads and writes on one store. Everything raises ApiError."""
 
@@ -91,7 +106,9 @@ class Verbs:
         kind, warnings = target.kind, list[str]()
         sent = objects.read(kind, target.namespace, body)
         self._open_namespace(target)
-        new = objects.created(kind, sent, self._clock.uid(), self._clock.suffix(), self._clock.text(), warnings)
+        ids = (self._clock.uid(), self._clock.suffix(), self._clock.text())
+        with _unknown_fields_first(kind, how, warnings):
+            new = objects.created(kind, sent, *ids, warnings)
         name = new["metadata"]["name"]
         if self._store.state.find(kind.id, (target.namespace, name)):
             raise already_exists(kind.group, kind.plural, name)
@@ -117,14 +134,14 @@ class Verbs:
     async def patch(self, target: Target, media_type: str, patch: Any, how: Write) -> Outcome:
         old = self._found(target)
         body = patches.patched(media_type, old.json(), patch, strategic=not target.kind.custom)
+        objects.keeps_uid(target.kind, old.json(), body)
         return await self._change(target, old, objects.read(target.kind, target.namespace, body), how)
 
     async def _change(self, target: Target, old: Stored, sent: objects.Sent, how: Write) -> Outcome:
         kind, before, warnings = target.kind, old.json(), list[str]()
-        if target.subresource:
-            new = objects.status_updated(kind, before, sent, warnings)
-        else:
-            new = objects.updated(kind, before, sent, warnings)
+        decide = objects.status_updated if target.subresource else objects.updated
+        with _unknown_fields_first(kind, how, warnings):
+            new = decide(kind, before, sent, warnings)
         if objects.finished(new) and not how.dry:
             self._store.remove(old)
             await self._store.committed()
@@ -132,8 +149,6 @@ class Verbs:
         return await self._put(kind, old, new, how, warnings)
 
     async def _put(self, kind: Kind, old: Stored | None, new: Json, how: Write, warnings: list[str]) -> Outcome:
-        if how.strict and warnings:
-            raise bad_request("strict decoding error: " + ", ".join(f'unknown field "{w}"' for w in warnings))
         if how.dry:
             return Outcome(encode(kind.id, objects.stamped(new, old.revision if old else 0)), tuple(warnings))
         stored = self._store.put(kind, old, new)

@@ -53,7 +53,8 @@ def test_a_json_patch_is_as_in_rfc_6902(target: Any, operation: Any, result: Any
     [
         {"op": "test", "path": "/a", "value": 2},
         {"op": "remove", "path": "/no"},
-        {"op": "replace", "path": "/no", "value": 1},
+        {"op": "replace", "path": "/no/b", "value": 1},
+        {"op": "replace", "path": "/l/0", "value": 1},
         {"op": "add", "path": "/no/b", "value": 1},
         {"op": "add", "path": "/l/9", "value": 1},
         {"op": "add", "path": "no-slash", "value": 1},
@@ -72,7 +73,7 @@ def test_an_operation_that_cannot_be_done_is_refused_with_its_number(operation: 
 @pytest.mark.parametrize(
     ("operation", "why"),
     [
-        ({"op": "replace", "path": "/a/b", "value": 1}, "replace /a/b: there is no 'b'"),
+        ({"op": "replace", "path": "/b/c", "value": 1}, "replace /b/c: there is no 'b'"),
         ({"op": "remove", "path": "/l/1"}, "remove /l/1: no item '1' in a list of 0"),
         ({"op": "add", "path": "/a"}, "add /a: there is no 'value'"),
         ("nothing", "it is no object"),
@@ -82,6 +83,10 @@ def test_what_an_operation_lacks_is_said(operation: Any, why: str) -> None:
     with pytest.raises(ApiError) as raised:
         patches.json_patch({"a": {}, "l": []}, [operation])
     assert str(raised.value).endswith(why)
+
+
+def test_a_field_that_is_replaced_need_not_be_there_as_in_kubernetes() -> None:
+    assert patches.json_patch({"a": 1}, [{"op": "replace", "path": "/b", "value": 2}]) == {"a": 1, "b": 2}
 
 
 def test_a_strategic_patch_merges_conditions_by_type() -> None:
