@@ -25,14 +25,16 @@ from canopy.bus.jsapi import (
     ensure_stream,
     metadata,
 )
-from canopy.bus.outcome import AskFailed, AskTimeout, NoResponders
+from canopy.bus.outcome import AskFailed
 from canopy.contracts.roles import STREAMS
 from canopy.runtime.logs import once_per
+from canopy.runtime.patience import patiently
 
 log = logging.getLogger("canopy.bus")
 WRITE_SECONDS = 5.0
 HEARTBEAT_SECONDS = 5.0
 TRY_AGAIN_SECONDS = 0.5
+ENSURE_MOST_SECONDS = 1.0
 SAY_AGAIN_SECONDS = 30.0
 
 
@@ -56,7 +58,7 @@ class LastValues:
         self.name, self.bus, self.subject = name, bus, STREAMS[name]
 
     async def ensure(self, max_bytes: int = -1, replicas: int = 1) -> None:
-        """Make the stream if there is none; waits while JetStream is not ready."""
+        """Make the stream if there is none, or is another way; waits while the hub cannot."""
         config = {
             "name": self.name,
             "subjects": [self.subject.wild()],
@@ -68,15 +70,8 @@ class LastValues:
             "num_replicas": replicas,
             "allow_direct": True,
         }
-        say = once_per(SAY_AGAIN_SECONDS)
-        while True:
-            try:
-                await ensure_stream(self.bus, config)
-                return
-            except (NoResponders, AskTimeout) as e:
-                if say("stream"):
-                    log.info("stream %s: %s; trying on", self.name, e)
-                await asyncio.sleep(TRY_AGAIN_SECONDS)
+        what, unready = f"the stream {self.name}", (AskFailed, StreamError)
+        await patiently(what, lambda: ensure_stream(self.bus, config), unready, ENSURE_MOST_SECONDS)
 
     async def created(self) -> tuple[str, int]:
         """The stream's creation time and its last sequence: another time is another stream."""

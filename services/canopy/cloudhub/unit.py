@@ -6,14 +6,9 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from canopy.bus.environment import Environment
-from canopy.bus.jsapi import StreamError
-from canopy.bus.outcome import AskFailed
 from canopy.bus.streams import LastValues
 from canopy.cloudhub.adapters import http
 from canopy.cloudhub.adapters.access import Access
@@ -32,13 +27,9 @@ from canopy.cloudhub.spans import Spans
 from canopy.cloudhub.traces import Traces
 from canopy.cloudhub.view import View
 from canopy.cloudhub.watching import Watchers
-from canopy.contracts.devices import Device
 from canopy.contracts.wire import Limits
 from canopy.kube.api import Kube
-from canopy.kube.client import connect
-from canopy.kube.errors import KubeError
-from canopy.kube.resource import NAMESPACES
-from canopy.runtime.backoff import Backoff
+from canopy.kube.patient import cluster, cluster_uid
 from canopy.runtime.clock import Clock, SystemClock
 from canopy.runtime.logs import OncePer, once_per
 from canopy.runtime.settings import SettingsError, is_loopback, load
@@ -104,16 +95,9 @@ class CloudHub:
         """The cluster, once its kubeconfig can be read; None if none is named."""
         if not self._settings.kubeconfig:
             return None
-        backoff = Backoff(0.2, 5.0, self._rng)
-        while True:
-            try:
-                kube = await connect(Path(self._settings.kubeconfig))
-            except KubeError as e:
-                self._waits("kubeconfig", e)
-                await self._clock.sleep(backoff.next_seconds())
-                continue
-            stack.push_async_callback(kube.close)
-            return kube
+        kube = await cluster(self._settings.kubeconfig)
+        stack.push_async_callback(kube.close)
+        return kube
 
     async def _keep_streams(self, parts: "_Parts") -> None:
         """A hub that comes back may have lost its volume: make sure of the streams after each reconnect, and slowly."""
@@ -132,31 +116,14 @@ class CloudHub:
 
     async def _ensure(self, parts: "_Parts") -> None:
         """Both streams, once the hub can make them."""
-        backoff = Backoff(0.2, 5.0, self._rng)
-        for stream, most in ((parts.twins, self._settings.twins_max_bytes), (parts.sessions, -1)):
-            while True:
-                try:
-                    await stream.ensure(most, self._settings.replicas)
-                    break
-                except (AskFailed, StreamError) as e:
-                    self._waits(f"stream {stream.name}", e)
-                    await self._clock.sleep(backoff.next_seconds())
+        await parts.twins.ensure(self._settings.twins_max_bytes, self._settings.replicas)
+        await parts.sessions.ensure(replicas=self._settings.replicas)
 
     async def _find_cluster(self, kube: Kube | None) -> None:
-        """The uid of kube-system names the cluster; until it is known, hellos name none."""
-        backoff = Backoff(0.5, 60.0, self._rng)
-        while kube is not None and not self._cluster:
-            try:
-                found = msgspec.json.decode(await kube.get(NAMESPACES, "", "kube-system"), type=Device)
-                self._cluster = found.metadata.uid
-            except (KubeError, msgspec.DecodeError) as e:
-                self._waits("the cluster's uid", e)
-                await self._clock.sleep(backoff.next_seconds())
+        """Until it is known which cluster this is, hellos name none."""
+        if kube is not None:
+            self._cluster = await cluster_uid(kube)
         await asyncio.Event().wait()
-
-    def _waits(self, what: str, why: Exception) -> None:
-        if self._say(what):
-            log.warning("waiting for %s: %s", what, why)
 
 
 class _Parts:

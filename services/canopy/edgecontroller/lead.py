@@ -7,8 +7,8 @@ from canopy.edgecontroller.handlers import NodeWriter
 from canopy.edgecontroller.replica import Replica
 from canopy.edgecontroller.settings import Settings
 from canopy.kube.errors import KubeError
-from canopy.kube.patient import patiently
 from canopy.runtime.clock import Clock
+from canopy.runtime.patience import patiently
 from canopy.runtime.worker import Worked, Worker
 from canopy.runtime.workqueue import Budget, Queue
 
@@ -32,7 +32,7 @@ class Lead:
 
     async def run(self) -> None:
         """Until cancelled. Last seen is what the Leases say, and what this replica heard itself."""
-        await patiently(self._writer.read_leases, KubeError)
+        await patiently("the nodes' Leases", self._writer.read_leases, KubeError)
         self._replica.mark = self._mark
         try:
             for name in {*self._replica.nodes, *self._replica.heard}:
