@@ -4,7 +4,8 @@ import time
 from typing import Any
 
 import pytest
-from talk import Talk
+from stories import Stories
+from talk import Talk, device, talk
 
 pytestmark = pytest.mark.server
 
@@ -187,3 +188,17 @@ async def test_a_text_of_64_kib_with_any_character_is_taken(one: Talk) -> None:
     value = ('{"json": "in a text", "ümlaut": 1} ' * 2000)[:60_000]
     assert "code" not in await one.update({"t": actual(value, "string")})
     assert (await one.get())["t"]["actual"]["value"] == value
+
+
+async def test_a_thousand_keys_in_one_update_reach_kubernetes(stories: Stories, one: Talk) -> None:
+    assert "code" not in await one.update({f"k{i}": actual(str(i), "int") for i in range(1000)})
+    await stories.shows(one.base.rpartition("/")[2], {"k0": "0", "k999": "999"}, 10)
+    too_many = await one.update({f"more{i}": actual("1") for i in range(1001)})
+    assert too_many["code"] == 400 and "twins" in too_many["reason"]
+
+
+@pytest.mark.parametrize("name", ["no_such_lamp", "UPPER"])
+async def test_a_name_that_cannot_exist_is_answered_like_an_unknown_one(stories: Stories, name: str) -> None:
+    async with talk(stories.system.node().mqtt_port, device(name)) as client:
+        for qos in (0, 1):
+            assert (await client.update({"t": actual("1")}, qos=qos))["code"] == 404
