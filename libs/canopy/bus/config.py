@@ -155,7 +155,7 @@ class Leaf:
     """Not empty: MQTT clients must give user `devices` and this (outside loopback)."""
     machine: str = ""
     """What no other machine says, made anew by who writes this file. A hub lets only one leaf of a name stay: two
-    machines that bear one identity would throw each other out every second, before either is told that there are two."""
+    machines that bear one identity would throw each other out every second, before either is told of the other."""
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def text(self) -> str:

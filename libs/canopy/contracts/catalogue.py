@@ -7,7 +7,8 @@ Four planes: `link` (between a node and CloudHub, the only thing that crosses), 
 from canopy.contracts import wire
 from canopy.contracts.subject import TOPIC_NAME, AnySubject, Subject, said
 
-DOWN_CHANNELS = ("devices",)
+DEVICES_CHANNEL = "devices"
+DOWN_CHANNELS = (DEVICES_CHANNEL,)
 """Sets that a controller owns and a node follows."""
 UP_CHANNEL = "twins"
 """The set that a node owns and the cloud follows."""

@@ -4,6 +4,7 @@ widened right in review (`python -m canopy.contracts.roles` prints it).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from canopy.contracts import catalogue as c
 from canopy.contracts.subject import AnySubject
@@ -16,8 +17,8 @@ EDGE_UNITS = ("edgehub", "metamanager", "devicetwin", "mapper")
 class Role:
     """What a unit says (publishes and forgets), asks (and gets an answer), serves (answers), hears; its streams.
 
-    `writes` are streams of last values that it may write and purge, `reads` those that it only reads; `gateway` is
-    True for the one unit that reads the MQTT gateway's stream.
+    `writes` are streams of last values that it may make, write and read, `purges` those of which it may purge records,
+    `reads` those that it only reads; `gateway` is True for the one unit that reads the MQTT gateway's stream.
     """
 
     says: tuple[AnySubject, ...] = ()
@@ -32,9 +33,10 @@ class Role:
     def may_publish(self, subject: AnySubject) -> bool:
         return subject in self.says or subject in self.asks
 
-    def may_subscribe(self, subject: AnySubject) -> bool:
-        return subject in self.serves or subject in self.hears
 
+SUBJECTS = ("says", "asks", "serves", "hears")
+STREAMS_OF = ("writes", "purges", "reads")
+"""The fields of a Role, as `folded` and `table` go through them."""
 
 MQTT_OUT = (
     c.TWIN_UPDATE_RESULT,
@@ -57,7 +59,6 @@ ROLES: dict[str, Role] = {
         hears=(c.SET_PUSH, c.CLOUD_SPANS, c.KEPT_SPANS),
         writes=("TWINS", "SESSIONS"),
         purges=("TWINS",),
-        reads=("CLUSTER",),
     ),
     "devicecontroller": Role(
         says=(c.SET_PUSH, c.CLOUD_SPANS),
@@ -94,31 +95,19 @@ def folded(units: tuple[str, ...]) -> Role:
     """The union of the rights of units that share one process."""
     rows = [ROLES[u] for u in units]
 
-    def union(field: str) -> tuple[AnySubject, ...]:
+    def union(field: str) -> tuple[Any, ...]:
         return tuple(dict.fromkeys(s for r in rows for s in getattr(r, field)))
 
-    def names(field: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(s for r in rows for s in getattr(r, field)))
-
-    return Role(
-        union("says"),
-        union("asks"),
-        union("serves"),
-        union("hears"),
-        names("writes"),
-        names("purges"),
-        names("reads"),
-        any(r.gateway for r in rows),
-    )
+    return Role(**{field: union(field) for field in (*SUBJECTS, *STREAMS_OF)}, gateway=any(r.gateway for r in rows))
 
 
 def table() -> str:
     """The table as text: a line a unit and direction."""
     lines = []
     for unit, role in ROLES.items():
-        for field in ("says", "asks", "serves", "hears"):
+        for field in SUBJECTS:
             lines += [f"{unit:18}{field:8}{s.pattern}" for s in getattr(role, field)]
-        for field in ("writes", "purges", "reads"):
+        for field in STREAMS_OF:
             lines += [f"{unit:18}{field:8}{name}" for name in getattr(role, field)]
         if role.gateway:
             lines.append(f"{unit:18}{'reads':8}{c.MQTT_STREAM}")

@@ -1,7 +1,7 @@
 """Every message that leaves a unit, declared once. Unknown fields are passed over, so that older and newer meet.
 
-A change here is a change of the wire: `tests/snapshots/wire.json` shows it in review, and a field is only ever added,
-with a default. The link's protocol version is PROTOCOL; it is negotiated at hello.
+A change here is a change of the wire: `tests/architecture/snapshots/wire.json` shows it in review, and a field is only
+ever added, with a default. The link's protocol version is PROTOCOL; it is negotiated at hello.
 """
 
 from collections.abc import Iterable

@@ -67,7 +67,7 @@ class FakeCloud:
     async def push(self, node: str, *puts: wire.Put, deletes: tuple[wire.Key, ...] = (), nonce: str = "") -> None:
         """Say a change to a node, with the hash of the whole set."""
         message = wire.Push(as_of=self.as_of, hash=self.wanted.hash, puts=list(puts), deletes=list(deletes))
-        await self.bus.say(c.PUSH, message, node=node, nonce=nonce or self.nonce(node), channel="devices")
+        await self.bus.say(c.PUSH, message, node=node, nonce=nonce or self.nonce(node), channel=c.DEVICES_CHANNEL)
 
     def nonce(self, node: str) -> str:
         return f"n{self.sessions[node]}"

@@ -9,11 +9,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from canopy.contracts.devices import TRACE, TRACED, Device, DeviceModel, ModelProperty
+from canopy.contracts.devices import MAX_VALUE_BYTES, TRACE, TRACED, Device, DeviceModel, ModelProperty
 from canopy.contracts.wire import encode
 
 MAX_PROPERTIES = 500
-MAX_VALUE_BYTES = 64 * 1024
 
 
 class WrongValue(ValueError):

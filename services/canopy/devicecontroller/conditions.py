@@ -5,9 +5,9 @@ Called by the leader (`lead.py`) for every Device that changed, and whose model 
 
 from dataclasses import dataclass
 
-from canopy.contracts.devices import API_VERSION, Condition
+from canopy.contracts.devices import API_VERSION, DEVICE, Condition
 from canopy.contracts.wire import encode
-from canopy.devicecontroller.objects import DEVICE, MAX_OBJECT_BYTES, Seen
+from canopy.devicecontroller.objects import MAX_OBJECT_BYTES, Seen
 
 READY = "Ready"
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import msgspec
 
 from canopy.contracts import wire
-from canopy.contracts.devices import API_VERSION, DeviceState, OwnerReference, Twin, TwinValue
+from canopy.contracts.devices import API_VERSION, DEVICE, DeviceState, OwnerReference, Twin, TwinValue
 from canopy.contracts.times import rfc3339
 from canopy.contracts.wire import Name, TwinRecord
-from canopy.devicecontroller.objects import DEVICE, STAMP, Seen, Source, StatusSeen
+from canopy.devicecontroller.objects import STAMP, Seen, Source, StatusSeen
 
 DeviceKey = tuple[str, str, str]
 """(node, namespace, name): a subject of TWINS."""

@@ -16,13 +16,14 @@ from canopy.bus.bus import TooBig
 from canopy.bus.jsapi import StreamError
 from canopy.bus.streams import Value
 from canopy.contracts import catalogue
+from canopy.contracts.devices import DEVICE
 from canopy.contracts.subject import BadToken, Subject
 from canopy.contracts.times import rfc3339
 from canopy.contracts.wire import Key, PageAnswer, Push, SetAsk, TwinRecord
 from canopy.devicecontroller import conditions, core
 from canopy.devicecontroller.core import DeviceKey, LookAgain, Nothing, Purge, Record, Step, Write
 from canopy.devicecontroller.counts import Counts
-from canopy.devicecontroller.objects import DEVICE, Seen
+from canopy.devicecontroller.objects import Seen
 from canopy.devicecontroller.placement import Touched
 from canopy.devicecontroller.pushes import Pending, pushes
 from canopy.devicecontroller.replica import Replica
@@ -35,7 +36,6 @@ from canopy.runtime.worker import Failures, Worked
 from canopy.sync.down import Wanted
 
 log = logging.getLogger("canopy.devicecontroller")
-CHANNEL = "devices"
 NOT_YET_SECONDS = 1.0
 AWAY = (Unavailable, AskFailed, StreamError)
 """What fails for every device alike, until Kubernetes or the hub is back."""
@@ -119,7 +119,7 @@ class Pusher:
     async def _push(self, node: str, messages: list[Push]) -> None:
         for message in messages:
             try:
-                await self._bus.say(catalogue.SET_PUSH, message, channel=CHANNEL, node=node)
+                await self._bus.say(catalogue.SET_PUSH, message, channel=catalogue.DEVICES_CHANNEL, node=node)
                 self._counts.pushes.add()
             except (BadToken, TooBig) as error:
                 log.warning("no push to %s: %s", node, error)

@@ -9,13 +9,11 @@ from typing import Any
 
 import msgspec
 
-from canopy.contracts.devices import API_VERSION, TRACE, TRACED, Condition, DeviceState, OwnerReference
+from canopy.contracts.devices import API_VERSION, DEVICE, MODEL, TRACE, TRACED, Condition, DeviceState, OwnerReference
 from canopy.contracts.wire import Entry, Key, Name, Put, encode
 from canopy.sync.down import strip
 from canopy.sync.sets import digest
 
-DEVICE = "Device"
-MODEL = "DeviceModel"
 KINDS = (DEVICE, MODEL)
 MAX_OBJECT_BYTES = 200 * 1024
 """What is bigger is not sent: with what stands around it, it would not fit into one body."""

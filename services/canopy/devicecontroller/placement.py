@@ -6,8 +6,9 @@ costs what it touches: no set is built anew, and the hash of each is kept. Every
 
 from collections.abc import Iterable, Iterator
 
+from canopy.contracts.devices import DEVICE, MODEL
 from canopy.contracts.wire import Entry, Key, Name, Put
-from canopy.devicecontroller.objects import DEVICE, MODEL, Seen
+from canopy.devicecontroller.objects import Seen
 from canopy.sync.sets import HashedSet
 
 Touched = tuple[str, Key]

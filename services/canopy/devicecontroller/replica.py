@@ -5,8 +5,9 @@ Everything here happens between two awaits: whoever reads finds objects and revi
 
 from typing import Protocol
 
+from canopy.contracts.devices import DEVICE
 from canopy.contracts.wire import AsOf, Name
-from canopy.devicecontroller.objects import DEVICE, KINDS, Seen, StatusSeen
+from canopy.devicecontroller.objects import KINDS, Seen, StatusSeen
 from canopy.devicecontroller.placement import Placement, Touched
 
 FIRST_EPOCH = 1

@@ -13,7 +13,7 @@ from canopy.contracts import catalogue
 from canopy.contracts.wire import AsOf
 from canopy.devicecontroller.adapters.kube import StatusStore, informers
 from canopy.devicecontroller.counts import Counts
-from canopy.devicecontroller.handlers import CHANNEL, ConditionWriter, Pages, StatusWriter
+from canopy.devicecontroller.handlers import ConditionWriter, Pages, StatusWriter
 from canopy.devicecontroller.lead import Lead
 from canopy.devicecontroller.replica import FIRST_EPOCH, Replica
 from canopy.devicecontroller.settings import Settings
@@ -71,7 +71,12 @@ class DeviceController:
             await _until_ready(replica, self._clock)
             tasks.create_task(leading.run())
             pages = Pages(replica, self._counts)
-            await bus.serve(catalogue.SET_PAGE, pages.answer, concurrency=self._settings.pages_at_once, channel=CHANNEL)
+            await bus.serve(
+                catalogue.SET_PAGE,
+                pages.answer,
+                concurrency=self._settings.pages_at_once,
+                channel=catalogue.DEVICES_CHANNEL,
+            )
             started()
 
     def _leading(self, bus: Bus, kube: Kube, replica: Replica) -> Leading:
@@ -116,7 +121,7 @@ def _epoch(marks: LastValues, replica: Replica, ensure: Callable[[], Awaitable[N
 
     return Follow(
         marks,
-        catalogue.CLUSTER.at(channel=CHANNEL),
+        catalogue.CLUSTER.at(channel=catalogue.DEVICES_CHANNEL),
         on_reset=_nothing,
         on_value=take,
         on_caught_up=caught_up,

@@ -29,13 +29,12 @@ from canopy.store.sqlite import Database
 
 NAME = "devicetwin"
 FILE = "devicetwin.sqlite"
-CHANNEL = "devices"
 MAPPERS_AT_ONCE = 1024
 
 
-def build(environment: Environment) -> "DeviceTwin":
+def build(env: Environment) -> "DeviceTwin":
     """Make the unit; its settings are read here. Raises SettingsError."""
-    return DeviceTwin(environment, load(Settings))
+    return DeviceTwin(env, load(Settings))
 
 
 def tracing(telemetry: Telemetry) -> Callable[[str, Name], str]:
@@ -54,9 +53,9 @@ class DeviceTwin:
 
     name = NAME
 
-    def __init__(self, environment: Environment, settings: Settings) -> None:
-        self._environment, self._settings = environment, settings
-        self._shelf, metrics = Shelf(), environment.metrics
+    def __init__(self, env: Environment, settings: Settings) -> None:
+        self._env, self._settings = env, settings
+        self._shelf, metrics = Shelf(), env.metrics
         metrics.gauge(
             "canopy_devicetwin_states_pending", "States that wait to go up.", lambda: self._shelf.summary.pending
         )
@@ -70,9 +69,9 @@ class DeviceTwin:
 
     async def run(self, started: Callable[[], None]) -> None:
         """Open the file, then work until cancelled."""
-        path = self._environment.shared.data_dir / FILE
+        path = self._env.shared.data_dir / FILE
         async with Database.open(path, migrations_of("canopy.devicetwin")) as database:
-            bus = self._environment.bus(NAME)
+            bus = self._env.bus(NAME)
             try:
                 await self._work(bus, Rows(database), started)
             finally:
@@ -90,7 +89,7 @@ class DeviceTwin:
         )
         reading = SetReader(
             bus,
-            CHANNEL,
+            c.DEVICES_CHANNEL,
             handlers.read,
             seconds=settings.read_seconds,
             clock=SystemClock(),
@@ -116,7 +115,7 @@ class DeviceTwin:
         self, bus: Bus, gateway: Gateway, rows: Rows, shelf: Shelf, stored: Stored, rng: random.Random
     ) -> Handlers:
         settings = self._settings
-        topics = Topics(self._environment.shared.node_name)
+        topics = Topics(self._env.shared.node_name)
         context = Context(topics, lambda: uuid.uuid4().hex, tracing(bus.telemetry), settings.value_max_bytes)
         return Handlers(
             bus,
@@ -136,9 +135,9 @@ class DeviceTwin:
     async def _listen(self, bus: Bus, handlers: Handlers, reports: Reports, reading: SetReader) -> None:
         for topic in (c.TWIN_UPDATE, c.TWIN_GET, c.STATE_UPDATE):
             await bus.hear_unstored(topic, handlers.spoken)
-        await bus.hear_unstored(c.MEMBERSHIP_GET, handlers.spoken, node=self._environment.shared.node_name)
+        await bus.hear_unstored(c.MEMBERSHIP_GET, handlers.spoken, node=self._env.shared.node_name)
         await bus.serve(c.TWIN_REPORT, handlers.reported, concurrency=MAPPERS_AT_ONCE)
         await bus.serve(c.TWIN_SUMMARY, handlers.summary)
-        await bus.hear(c.META_CHANGED, reading.changed, channel=CHANNEL)
+        await bus.hear(c.META_CHANGED, reading.changed, channel=c.DEVICES_CHANNEL)
         await bus.hear(c.HUB_WANT, reports.wanted, channel=c.UP_CHANNEL)
         await bus.hear(c.LINK, reports.link)

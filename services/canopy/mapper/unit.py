@@ -21,13 +21,12 @@ from canopy.runtime.clock import Clock, SystemClock
 from canopy.runtime.settings import SettingsError, load
 
 NAME = "mapper"
-CHANNEL = "devices"
 
 
-def build(environment: Environment) -> "Mapper":
+def build(env: Environment) -> "Mapper":
     """Make the unit; settings and the driver are read here. Raises SettingsError."""
     settings = load(Settings)
-    return Mapper(environment, settings, driver_of(settings.driver))
+    return Mapper(env, settings, driver_of(settings.driver))
 
 
 def driver_of(name: str) -> Driver:
@@ -43,14 +42,14 @@ class Mapper:
 
     name = NAME
 
-    def __init__(self, environment: Environment, settings: Settings, driver: Driver) -> None:
-        self._environment, self._settings, self._driver = environment, settings, driver
+    def __init__(self, env: Environment, settings: Settings, driver: Driver) -> None:
+        self._env, self._settings, self._driver = env, settings, driver
         self._runner: Runner | None = None
-        environment.metrics.gauge("canopy_mapper_devices", "Devices of this mapper's driver.", read=self._count)
+        env.metrics.gauge("canopy_mapper_devices", "Devices of this mapper's driver.", read=self._count)
 
     async def run(self, started: Callable[[], None]) -> None:
         """Serve devices until cancelled."""
-        bus, rng = self._environment.bus(NAME), random.Random()  # noqa: S311
+        bus, rng = self._env.bus(NAME), random.Random()  # noqa: S311
         session = f"{time.time_ns() // 1_000_000:014d}-{uuid.uuid4().hex[:6]}"
         pace = Pace(refresh_seconds=self._settings.refresh_seconds)
         clock = SystemClock()
@@ -65,8 +64,10 @@ class Mapper:
         self, bus: Bus, runner: Runner, clock: Clock, rng: random.Random, started: Callable[[], None]
     ) -> None:
         handlers = Handlers(runner)
-        reader = SetReader(bus, CHANNEL, handlers.take, seconds=self._settings.read_seconds, clock=clock, rng=rng)
-        await bus.hear(c.META_CHANGED, reader.changed, channel=CHANNEL)
+        reader = SetReader(
+            bus, c.DEVICES_CHANNEL, handlers.take, seconds=self._settings.read_seconds, clock=clock, rng=rng
+        )
+        await bus.hear(c.META_CHANGED, reader.changed, channel=c.DEVICES_CHANNEL)
         await bus.hear(c.TWIN_DELTA, handlers.delta)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(runner.run())

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from canopy.contracts.devices import DEVICE, MODEL
 from canopy.contracts.wire import Name
 from canopy.devicecontroller import core
 from canopy.devicecontroller.core import Write
-from canopy.devicecontroller.objects import DEVICE, MODEL, Seen, StatusSeen, read_device, read_model, read_status
+from canopy.devicecontroller.objects import Seen, StatusSeen, read_device, read_model, read_status
 from canopy.devicecontroller.replica import Replica
 from canopy.kube.api import Kube
 from canopy.kube.informer import Informer

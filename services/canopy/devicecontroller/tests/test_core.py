@@ -5,10 +5,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from canopy.contracts.devices import DEVICE
 from canopy.contracts.wire import DeviceState, Side, TwinRecord, TwinState
 from canopy.devicecontroller import core
 from canopy.devicecontroller.core import LookAgain, Nothing, Purge, Record, Write, decide
-from canopy.devicecontroller.objects import DEVICE, STAMP, Seen, Source, StatusSeen, read_status
+from canopy.devicecontroller.objects import STAMP, Seen, Source, StatusSeen, read_status
 
 KEY = ("a", "default", "d")
 DEV = Seen(DEVICE, "default", "d", "u1", 10, 1, 2, None, "a", "m")

@@ -10,12 +10,12 @@ from msgspec import Raw, structs
 
 from canopy.bus import Retry
 from canopy.bus.streams import Value
-from canopy.contracts.devices import Condition
+from canopy.contracts.devices import DEVICE, MODEL, Condition
 from canopy.contracts.devices import DeviceState as Shown
 from canopy.contracts.wire import DeviceState, Entry, PageAsk, Put, SetAsk, TwinRecord, encode
 from canopy.devicecontroller.counts import Counts
 from canopy.devicecontroller.handlers import ConditionWriter, Pages, Pusher, StatusWriter, address, key_of
-from canopy.devicecontroller.objects import DEVICE, MODEL, Seen, Source, StatusSeen
+from canopy.devicecontroller.objects import Seen, Source, StatusSeen
 from canopy.devicecontroller.replica import Replica
 from canopy.kube.errors import Conflict, Invalid, Unavailable
 from canopy.runtime.metrics import Metrics

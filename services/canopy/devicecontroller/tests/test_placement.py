@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from canopy.contracts.devices import DEVICE, MODEL
 from canopy.contracts.wire import Entry, Key, Put
-from canopy.devicecontroller.objects import DEVICE, MODEL, Seen
+from canopy.devicecontroller.objects import Seen
 from canopy.devicecontroller.placement import Placement
 from canopy.sync.sets import HashedSet
 

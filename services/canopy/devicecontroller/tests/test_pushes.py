@@ -2,8 +2,9 @@
 
 from msgspec import Raw
 
+from canopy.contracts.devices import DEVICE
 from canopy.contracts.wire import MAX_BODY_BYTES, AsOf, Entry, Put, encode
-from canopy.devicecontroller.objects import DEVICE, Seen
+from canopy.devicecontroller.objects import Seen
 from canopy.devicecontroller.placement import Placement
 from canopy.devicecontroller.pushes import MOST_PUSHES, Pending, pushes
 from canopy.sync.down import Follower
