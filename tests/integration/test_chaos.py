@@ -19,6 +19,7 @@ from stories import Stories
 from watching import Eyes, live, statuses
 
 from canopy.bus.config import EDGE
+from canopy.testing import light
 from canopy.testing.child import HOST, free_port
 from canopy.testing.processes import Process
 from canopy.testing.servers import Link, leaf
@@ -212,3 +213,38 @@ async def _second_machine(system: System, folder: Path) -> AsyncIterator[None]:
     finally:
         await asyncio.gather(hub.kill(), second.server.kill())
         await link.close()
+
+
+async def test_a_light_flipped_during_faults_is_shown_as_it_is_when_they_are_over(stories: Stories) -> None:
+    """The same by a mapper: it says the newest value until it is stored, through a dead DeviceTwin too."""
+    system, port = stories.system, await stories.system.light()
+    name, node = await stories.install_light(port), system.node()
+    await stories.shows(name, {"switch": "false"}, KNOWN_SECONDS)
+    await _wish_nothing(stories, name)
+
+    async def stays_on() -> bool:  # once the node knows that nothing is wished any more
+        await light.flip(HOST, port, True)
+        return (await stories.status(name)).get("switch") == "true"
+
+    await until(stays_on)
+    await system.hub.server.kill()
+    for on in (False, True, False):
+        await light.flip(HOST, port, on)
+        await asyncio.sleep(1)  # longer than a poll: each one is a report
+    for unit in dict.fromkeys((node.unit("devicetwin"), node.unit("mapper"))):
+        await unit.restart(kill=True)
+    await system.hub.server.start()
+    await stories.shows(name, {"switch": "false"}, CATCH_UP_SECONDS)
+    node.link.freeze()
+    await light.flip(HOST, port, True)
+    await asyncio.sleep(4)
+    await node.link.join()
+    await stories.shows(name, {"switch": "true"}, CATCH_UP_SECONDS)
+    await stories.kube.delete("Device", name)
+
+
+async def _wish_nothing(stories: Stories, name: str) -> None:
+    """Take the desired values of a Device away: a wish that stands would be written again."""
+    spec = (await stories.kube.get("Device", name) or {})["spec"]
+    properties = [{k: v for k, v in one.items() if k != "desired"} for one in spec["properties"]]
+    await stories.kube.patch("Device", name, {"spec": {"properties": properties}})
