@@ -4,83 +4,24 @@
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from canopy.contracts import catalogue as c
 from canopy.contracts.subject import AnySubject
-from canopy.contracts.wire import AsOf, Delta, MapperReport, MapperResult, Name, StateEntry, encode
+from canopy.contracts.wire import AsOf, Delta, MapperReport, MapperResult, Name, encode
 from canopy.devicetwin import core, payloads
 from canopy.devicetwin.core import Asked, Kind, Refused, TwinAsked
 from canopy.devicetwin.desired import Facts, adopt
 from canopy.devicetwin.device import Device
+from canopy.devicetwin.events import Acknowledged, Event, Repeat, Reported, Resend, SetRead, Spoken
 from canopy.devicetwin.shelf import seal
 from canopy.devicetwin.topics import Said, Topics
 from canopy.runtime.telemetry import joined, newest
 
 log = logging.getLogger("canopy.devicetwin")
-
-
-class Spoken(NamedTuple):
-    """A message on one of the topics on which devices speak, with the `traceparent` of its header.
-
-    `time_ns` is when the gateway stored it, or when it was heard.
-    """
-
-    address: str
-    data: bytes
-    trace: str = ""
-    time_ns: int = 0
-
-
-class Reported(NamedTuple):
-    """A mapper's report; `answer` is called with what became of it, after the commit (None: it was not stored)."""
-
-    report: MapperReport
-    answer: Callable[[MapperResult | None], None]
-    trace: str = ""
-
-
-class SetRead(NamedTuple):
-    """The proven set: every device of this node."""
-
-    devices: Mapping[Name, Facts]
-    as_of: AsOf
-
-
-class Acknowledged(NamedTuple):
-    """Rows that the cloud stores just so (RULES 19); `then` is called after the commit, also if no row is so now."""
-
-    entries: tuple[StateEntry, ...]
-    then: Callable[[], None] = lambda: None
-
-
-class Resend(NamedTuple):
-    """Devices whose state the cloud does not hold."""
-
-    names: tuple[Name, ...]
-
-
-class Repeat(NamedTuple):
-    """Devices to which their delta is said again."""
-
-    names: tuple[Name, ...]
-
-
-Event = Spoken | Reported | SetRead | Acknowledged | Resend | Repeat
-
-
-def in_order(stored: Sequence[Spoken], heard: Sequence[Event]) -> Iterator[Event]:
-    """Both in their own order; what was stored before a message was heard comes before it."""
-    at = 0
-    for event in heard:
-        while isinstance(event, Spoken) and at < len(stored) and stored[at].time_ns <= event.time_ns:
-            yield stored[at]
-            at += 1
-        yield event
-    yield from stored[at:]
 
 
 class Context(NamedTuple):

@@ -15,8 +15,9 @@ from canopy.bus.gateway import Incoming
 from canopy.bus.jsapi import StreamError
 from canopy.contracts.wire import AsOf, MapperReport, MapperResult, Nothing, Put, Summary
 from canopy.devicetwin import core
-from canopy.devicetwin.batch import Batch, Context, Event, Repeat, Reported, SetRead, Spoken, in_order
+from canopy.devicetwin.batch import Batch, Context
 from canopy.devicetwin.desired import facts
+from canopy.devicetwin.events import Event, Repeat, Reported, SetRead, Spoken, in_order
 from canopy.devicetwin.repeats import Repeats
 from canopy.devicetwin.rows import Changes, Rows
 from canopy.devicetwin.shelf import Shelf

@@ -25,8 +25,8 @@ from canopy.contracts.wire import (
     Verdict,
     encode,
 )
-from canopy.devicetwin.batch import Acknowledged, Event, Resend
 from canopy.devicetwin.device import Device
+from canopy.devicetwin.events import Acknowledged, Event, Resend
 from canopy.devicetwin.shelf import Shelf
 from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock

@@ -16,7 +16,8 @@ from msgspec import structs
 
 from canopy.contracts.wire import MapperReport, MapperResult
 from canopy.mapper import work
-from canopy.mapper.core import NEVER, Answered, Device, Notes, Pace, State
+from canopy.mapper.core import NEVER, Device, Notes, State
+from canopy.mapper.jobs import Answered, Pace
 from canopy.mapper.schedule import Key, Schedule
 from canopy.mapper.sdk import DeviceView, Driver
 from canopy.runtime.clock import Clock

@@ -12,8 +12,8 @@ from canopy.bus.environment import Environment
 from canopy.bus.reader import SetReader
 from canopy.contracts import catalogue as c
 from canopy.mapper import load as drivers
-from canopy.mapper.core import Pace
 from canopy.mapper.handlers import Handlers, OverTheBus
+from canopy.mapper.jobs import Pace
 from canopy.mapper.runner import Runner
 from canopy.mapper.sdk import Driver
 from canopy.mapper.settings import Settings

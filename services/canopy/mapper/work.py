@@ -6,7 +6,7 @@ Whatever a driver raises becomes an outcome, so that nothing a driver does can h
 import asyncio
 import logging
 
-from canopy.mapper.core import Answered, Job, Misconfigured, Outcome, Unreachable
+from canopy.mapper.jobs import Answered, Job, Misconfigured, Outcome, Unreachable
 from canopy.mapper.sdk import BadConfig, BadValue, DeviceUnreachable, DeviceView, Driver, PropertyFailed, PropertyView
 
 log = logging.getLogger(__name__)

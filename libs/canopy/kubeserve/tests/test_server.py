@@ -6,7 +6,7 @@ import json
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from canopy.kubeserve.server import KubeServe
 from canopy.kubeserve.state import State
 from canopy.kubeserve.stored import encode
 from canopy.store.errors import DatabaseInUse
+from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
 DEADLINE_SECONDS = 10.0
@@ -42,12 +43,6 @@ async def serving(directory: Path, **options: Any) -> AsyncIterator[tuple[KubeSe
             yield server, kube
         finally:
             await kube.close()
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from canopy.contracts import catalogue as c
 from canopy.contracts.wire import AsOf, MapperReport, MapperResult
-from canopy.devicetwin.batch import Acknowledged, Batch, Context, Event, Repeat, Reported, Resend, SetRead, Spoken
+from canopy.devicetwin.batch import Batch, Context
 from canopy.devicetwin.desired import Facts
 from canopy.devicetwin.device import Device, Property, Spec
+from canopy.devicetwin.events import Acknowledged, Event, Repeat, Reported, Resend, SetRead, Spoken
 from canopy.devicetwin.shelf import Shelf, seal
 from canopy.devicetwin.topics import Topics
 

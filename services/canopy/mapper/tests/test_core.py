@@ -3,7 +3,8 @@
 import pytest
 
 from canopy.contracts.wire import MapperReport, MapperResult
-from canopy.mapper.core import NEVER, Answered, Device, Job, Misconfigured, Outcome, Pace, State, Unreachable, Waits
+from canopy.mapper.core import NEVER, Device, State
+from canopy.mapper.jobs import Answered, Job, Misconfigured, Outcome, Pace, Unreachable, Waits
 from canopy.mapper.sdk import DeviceView, PropertyFailed, PropertyView, Value
 
 SWITCH = PropertyView("switch", "boolean")

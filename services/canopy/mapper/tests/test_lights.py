@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from canopy.contracts.wire import MapperReport, MapperResult
-from canopy.mapper.core import Pace, Waits
 from canopy.mapper.drivers.modbus import ModbusDriver
+from canopy.mapper.jobs import Pace, Waits
 from canopy.mapper.runner import Runner
 from canopy.mapper.sdk import Config, DeviceView, PropertyView
 from canopy.runtime.clock import SystemClock

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import ClassVar
 
 from canopy.contracts.wire import MapperReport, MapperResult
-from canopy.mapper.core import Pace, State, Waits
+from canopy.mapper.core import State
+from canopy.mapper.jobs import Pace, Waits
 from canopy.mapper.runner import NotAnswered, Runner
 from canopy.mapper.sdk import BadConfig, DeviceUnreachable, DeviceView, Driver, PropertyView, Reading
 from canopy.testing.clock import FrozenClock
