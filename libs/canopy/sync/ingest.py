@@ -37,6 +37,8 @@ def resume(position: Position, stream: StreamNow, gated: bool) -> Resume:
 
     Gated: no device was let in since the server started, so the end of the stream is the old end (RULES 29). Without
     a gate, what lies at or before the position's time is passed over; that loses reports when the clock steps back.
+    The position then stays of the old run until something is applied: its sequence says nothing in the new one, and a
+    second reconnect must not go on behind it.
     """
     if position.created != stream.created:
         return Resume(Position(0, 0, stream.created, stream.run), _clamp(1, stream))
@@ -46,7 +48,7 @@ def resume(position: Position, stream: StreamNow, gated: bool) -> Resume:
     if gated:
         seq = min(position.seq, stream.last)
         return Resume(Position(seq, position.time_ns, stream.created, stream.run), _clamp(seq + 1, stream))
-    return Resume(here, _clamp(1, stream), skip_until_ns=position.time_ns)
+    return Resume(position, _clamp(1, stream), skip_until_ns=position.time_ns)
 
 
 def _clamp(seq: int, stream: StreamNow) -> int:

@@ -33,6 +33,7 @@ class World:
         self.position, self.applied, self.newest = Position(), set[int](), 0
         self.cursor: int | None = None
         self.skip, self.skip_upto = 0, 0
+        self.reads = StreamNow("", 1, 0, "")
         self.let_in = not gated
 
     def step(self, what: str) -> None:
@@ -69,6 +70,7 @@ class World:
         resumed = self.decide(self.position, now, self.gated)
         self.position, self.cursor = resumed.position, resumed.start
         self.skip, self.skip_upto, self.let_in = resumed.skip_until_ns, self.last, True
+        self.reads = now
 
     def apply(self) -> None:
         waiting = sorted(s for s in self.stored if self.cursor is not None and s >= self.cursor)
@@ -83,7 +85,7 @@ class World:
             raise Broken(f"report {report} after {self.newest}")
         self.newest = report
         self.applied.add(report)
-        self.position = Position(seq, time, self.position.created, self.position.run)
+        self.position = Position(seq, time, self.reads.created, self.reads.run)
 
     def ack(self) -> None:
         """Everything before the cursor goes: it must have been applied."""
@@ -122,6 +124,10 @@ def test_nothing_that_had_its_puback_is_skipped_and_nothing_older_replaces_a_new
         walk(steps, resume, gated)
 
     holds()
+
+
+def test_a_second_reconnect_without_a_gate_does_not_go_on_behind_a_sequence_of_the_old_run() -> None:
+    walk(["publish", "connect", "apply", "power cut", "publish", "connect"], resume, gated=False)
 
 
 def _always_behind_the_position(position: Position, stream: StreamNow, gated: bool) -> Resume:
