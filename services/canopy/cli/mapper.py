@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from canopy.cli.failure import UsageFailure
-from canopy.cli.run import Sets, variables
+from canopy.cli.output import Output, OutputOption
+from canopy.cli.run import Sets, as_lines, variables
 from canopy.cli.target import demo_endpoints
 from canopy.cli.units import chosen
 
@@ -48,11 +49,12 @@ def commands(group: typer.Typer) -> typer.Typer:
 def run_mapper(
     driver: Annotated[str, typer.Argument(metavar="FILE_OR_DRIVER", help="lamp.py, or a protocol like modbus.")],
     sets: Sets = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     if driver.endswith(".py") and not Path(driver).is_file():
         raise UsageFailure(f"FILE_OR_DRIVER: there is no file {driver}")
     given = variables(sets or [])
-    os.environ.update(_of_demo({**os.environ, **given}) | given | {"CANOPY_MAPPER_DRIVER": driver})
+    os.environ.update(as_lines(output) | _of_demo({**os.environ, **given}) | given | {"CANOPY_MAPPER_DRIVER": driver})
     from canopy.cli.process import run_process  # only here: other commands start faster without the bus
 
     asyncio.run(run_process(chosen(["mapper"])))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from canopy.cli.failure import UsageFailure
-from canopy.cli.output import table
+from canopy.cli.output import Output, OutputOption, print_json, table
 from canopy.cli.units import UNITS, Row, chosen
 
 HELP = """Run one unit, or several of one plane folded in one process, until SIGTERM or Ctrl-C.
@@ -39,18 +39,24 @@ def run(
     sets: Sets = None,
     list_units: Annotated[bool, typer.Option("--list", help="List the units and end.")] = False,
     settings: Annotated[bool, typer.Option("--settings", help="List the settings of these units and end.")] = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     if list_units:
-        return table(("unit", "plane", "does"), [(r.name, r.plane, r.does) for r in UNITS.values()])
+        return _show(("unit", "plane", "does"), [(r.name, r.plane, r.does) for r in UNITS.values()], output)
     if not units:
         raise UsageFailure(f"UNIT: name at least one of {', '.join(UNITS)}")
     rows = chosen(units)
     if settings:
-        return _list_settings(rows)
-    os.environ.update(variables(sets or []))
+        return _list_settings(rows, output)
+    os.environ.update(as_lines(output) | variables(sets or []))
     from canopy.cli.process import run_process  # only here: other commands start faster without the bus
 
     asyncio.run(run_process(rows))
+
+
+def as_lines(output: Output) -> dict[str, str]:
+    """With `--output json` a process that stays says JSON lines, as with CANOPY_LOG_FORMAT=json."""
+    return {"CANOPY_LOG_FORMAT": "json"} if output is Output.JSON else {}
 
 
 def variables(sets: Sequence[str]) -> dict[str, str]:
@@ -80,7 +86,13 @@ def _check_shared(given: str, name: str) -> None:
         )
 
 
-def _list_settings(rows: Sequence[Row]) -> None:
+def _list_settings(rows: Sequence[Row], output: Output) -> None:
     from canopy.cli.settings import of_units
 
-    table(("variable", "default", "what it is"), of_units(rows))
+    _show(("variable", "default", "what it is"), of_units(rows), output)
+
+
+def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], output: Output) -> None:
+    if output is Output.JSON:
+        return print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    table(columns, rows)

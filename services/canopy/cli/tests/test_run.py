@@ -1,5 +1,6 @@
 """What `canopy run` takes: units of one plane, settings by name."""
 
+import json
 import os
 
 import pytest
@@ -73,6 +74,13 @@ def environment() -> object:
 def test_a_wrong_value_of_a_shared_setting_ends_with_usage(canopy) -> None:  # type: ignore[no-untyped-def]
     ended = canopy("run", "edgehub", "--set", "health_listen=0.0.0.0:80")
     assert ended.code == 2 and "CANOPY_INSECURE_LISTEN=true" in ended.err
+
+
+def test_units_and_settings_are_listed_as_json_too(canopy) -> None:  # type: ignore[no-untyped-def]
+    units = json.loads(canopy("run", "--list", "--output", "json").out)
+    assert {"unit": "devicetwin", "plane": "edge", "does": "the twins, and the MQTT contract"} in units
+    settings = json.loads(canopy("run", "devicetwin", "--settings", "--output", "json").out)
+    assert "CANOPY_NODE_NAME" in {row["variable"] for row in settings}
 
 
 def test_units_and_settings_are_listed(canopy) -> None:  # type: ignore[no-untyped-def]
