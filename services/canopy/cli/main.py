@@ -1,6 +1,7 @@
 """The entry point `canopy`: registers the commands, and turns a Failure into its text and exit code."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -22,6 +23,7 @@ Examples:
 def application() -> typer.Typer:
     """All commands."""
     app = _group(HELP)
+    app.callback()(_common)
     app.command("demo", help=demo.HELP)(demo.demo)
     app.command("run", help=run.HELP)(run.run)
     app.command("trace", help=trace.HELP)(trace.trace)
@@ -30,6 +32,14 @@ def application() -> typer.Typer:
     app.add_typer(node.commands(_group(node.HELP)), name="node")
     app.add_typer(mapper.commands(_group(mapper.HELP)), name="mapper")
     return app
+
+
+def _common(
+    _: Annotated[
+        bool, typer.Option("--version", callback=version.said, is_eager=True, help="Say which version this is and end.")
+    ] = False,
+) -> None:
+    """What may stand before every command."""
 
 
 def _group(text: str) -> typer.Typer:

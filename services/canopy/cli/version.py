@@ -4,6 +4,8 @@ import platform
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 
+import typer
+
 from canopy.cli.output import Output, OutputOption, line, print_json
 
 HELP = """Say which version this is.
@@ -11,6 +13,7 @@ HELP = """Say which version this is.
 \b
 Examples:
   canopy version
+  canopy --version
   canopy version --output json
 """
 
@@ -20,6 +23,13 @@ def version(output: OutputOption = Output.TABLE) -> None:
     if output is Output.JSON:
         return print_json(found)
     line(f"canopy {found['canopy']} (link protocol {found['protocol']}, Python {found['python']})")
+
+
+def said(asked: bool) -> None:
+    """`canopy --version`, before any command. Raises typer.Exit when asked."""
+    if asked:
+        version()
+        raise typer.Exit
 
 
 def _canopy() -> str:

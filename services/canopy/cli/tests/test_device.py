@@ -177,4 +177,5 @@ def test_nodes_are_listed_with_what_they_are(canopy: Any, fleet: Any) -> None:
 
 def test_the_version_is_said_for_people_and_programs(canopy: Any) -> None:
     assert canopy("version").out.startswith("canopy ")
+    assert canopy("--version").out == canopy("version").out
     assert set(json.loads(canopy("version", "-o", "json").out)) == {"canopy", "protocol", "python"}
