@@ -19,6 +19,10 @@ EDGE = "edge"
 """The user of folded edge units: the union of their rights."""
 CLOUD = "cloud"
 """The user of folded cloud units."""
+HUB = "hub"
+"""The name of the hub: of its one server, or of its cluster; and its JetStream domain."""
+ROUTE = "route"
+"""The user of the servers of a clustered hub among themselves."""
 DEVICES = "devices"
 """The user of whoever speaks MQTT to the plain loopback port."""
 
@@ -90,8 +94,33 @@ def device_permissions() -> Permissions:
 
 
 @dataclass(frozen=True, slots=True)
+class Cluster:
+    """One of the servers of a clustered hub: its own name, where the others reach it and with what password, and where
+    it reaches them (`route_url` of each)."""
+
+    name: str
+    listen: str
+    password: str
+    routes: tuple[str, ...]
+
+    def text(self) -> str:
+        """The block `cluster`. Clients and leaves are given every address: what a server adds of its own
+        (an address inside a container's network) would only mislead them."""
+        return _lines(
+            f"cluster {{ name: {HUB}, listen: {_q(self.listen)}, no_advertise: true,",
+            f"  authorization {{ user: {ROUTE}, password: {_q(self.password)} }}, routes: {_allow(self.routes)} }}",
+        )
+
+
+def route_url(address: str, password: str) -> str:
+    """Where a server of a clustered hub reaches another (host:port). The credentials have to stand in it."""
+    return f"nats-route://{ROUTE}:{password}@{address}"
+
+
+@dataclass(frozen=True, slots=True)
 class Hub:
-    """The hub. `passwords` by unit (and CLOUD for folded ones); `nodes` are the passwords of the nodes' leaves."""
+    """The hub, or one of its servers. `passwords` by unit (and CLOUD for folded ones); `nodes` are the passwords of
+    the nodes' leaves."""
 
     store_dir: str
     passwords: Mapping[str, str]
@@ -99,18 +128,20 @@ class Hub:
     listen: str = "127.0.0.1:4222"
     leaf_listen: str = "127.0.0.1:7422"
     http: str = ""
+    cluster: Cluster | None = None
 
     def text(self) -> str:
         """The configuration file."""
         return _lines(
-            "server_name: hub",
+            f"server_name: {_q(self.cluster.name) if self.cluster else HUB}",
             f"listen: {_q(self.listen)}",
             f"http: {_q(self.http)}" if self.http else "",
             f"max_payload: {MAX_PAYLOAD_BYTES}",
             'ping_interval: "5s"\nping_max: 2\nwrite_deadline: "10s"',
-            f"jetstream {{ store_dir: {_q(self.store_dir)}, domain: hub }}",
+            f"jetstream {{ store_dir: {_q(self.store_dir)}, domain: {HUB} }}",
             f"leafnodes {{ listen: {_q(self.leaf_listen)}, no_advertise: true, isolate_leafnode_interest: true,"
             f" compression: off }}",
+            self.cluster.text() if self.cluster else "",
             "accounts {",
             *self._cloud(),
             *(self._nodes(i) for i in range(NODE_ACCOUNTS)),
@@ -141,7 +172,8 @@ def _node_permissions(node: str) -> Permissions:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A node's leaf. `passwords` by unit (and EDGE for folded ones); devices need none on the loopback MQTT port."""
+    """A node's leaf. `passwords` by unit (and EDGE for folded ones); devices need none on the loopback MQTT port.
+    `hub_url` may name several servers of one hub, with commas."""
 
     node: str
     store_dir: str
@@ -170,13 +202,17 @@ class Leaf:
             f"jetstream {{ store_dir: {_q(self.store_dir)}, domain: {_q(domain(self.node))},"
             f" max_file: {self.max_file_bytes} }}",
             f'mqtt {{ listen: {_q(self.mqtt_listen)}, consumer_inactive_threshold: "24h"{anonymous} }}',
-            f"leafnodes {{ reconnect: 1, remotes: [ {{ url: {_q(self.hub_url)}, account: EDGE }} ] }}",
+            f"leafnodes {{ reconnect: 1, remotes: [ {{ {self._hub()}, account: EDGE }} ] }}",
             "accounts {",
             "  EDGE {\n    jetstream: enabled",
             _users(self._users()),
             "  }",
             "  SYS {}\n}\nsystem_account: SYS",
         )
+
+    def _hub(self) -> str:
+        one, *more = (_q(url) for url in self.hub_url.split(","))
+        return f"urls: [{', '.join((one, *more))}]" if more else f"url: {one}"
 
     def _users(self) -> list[str]:
         users = [

@@ -57,9 +57,15 @@ class Shared(UnitSettings):
     """What every unit of a process shares."""
 
     node_name: NodeName = Field("edge", description="Name of this node in Kubernetes; a Kubernetes name.")
-    nats_url: NatsUrl = Field("nats://127.0.0.1:4222", description="Where this unit's NATS listens: nats://host:port.")
+    nats_url: NatsUrl = Field(
+        "nats://127.0.0.1:4222",
+        description="Where this unit's NATS listens: nats://host:port, several servers of one hub with commas.",
+    )
     nats_user: str = Field("", description="User name at NATS; empty: none is sent.")
     nats_password: SecretStr = Field(SecretStr(""), description="Password of that user.")
+    stream_replicas: int = Field(
+        1, ge=1, le=5, description="Copies of each stream of the hub: 3 in a hub of 3 servers; a change is carried out."
+    )
     data_dir: Path = Field(Path(".canopy"), description="Folder of this unit's files, made if missing.")
     health_listen: Listen = Field("127.0.0.1:0", description="Health and metrics: host:port; port 0 takes a free one.")
     otlp_endpoint: HttpUrl = Field("", description="URL that takes spans by OTLP over HTTP; empty: spans stay here.")

@@ -23,8 +23,11 @@ def _node_name(value: str) -> str:
 
 
 def _nats_url(value: str) -> str:
-    if not _NATS_URL.fullmatch(value):
-        raise ValueError("must look like nats://127.0.0.1:4222, without user and password (they are settings)")
+    if not all(_NATS_URL.fullmatch(one) for one in value.split(",")):
+        raise ValueError(
+            "must look like nats://127.0.0.1:4222 (several servers of one hub with commas), without user and password "
+            "(they are settings)"
+        )
     return value
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from canopy.bus.config import CLOUD, EDGE, Hub, Leaf
+from canopy.bus.config import CLOUD, EDGE, Cluster, Hub, Leaf, route_url
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
 from canopy.testing.child import HOST, LOOK_SECONDS, Child, free_port, tail
 
@@ -95,17 +95,28 @@ class NatsServer(Child):
 
 @dataclass(frozen=True, slots=True)
 class RunningHub:
-    """A hub. `passwords` by user (unit, and CLOUD for folded ones), `node_passwords` by node."""
+    """A hub of one server, or of several. `passwords` by user (unit, and CLOUD for folded ones), `node_passwords` by
+    node. `client_url` names every server, with commas."""
 
-    server: NatsServer
+    servers: tuple[NatsServer, ...]
     client_url: str
-    leaf_port: int
+    leaf_ports: tuple[int, ...]
     passwords: dict[str, str]
     node_passwords: dict[str, str]
 
-    def leaf_url(self, node: str, port: int = 0) -> str:
-        """Where the leaf of `node` connects, with its credentials; `port` is a Link's, if it goes through one."""
-        return f"nats-leaf://{node}:{self.node_passwords[node]}@{HOST}:{port or self.leaf_port}"
+    @property
+    def server(self) -> NatsServer:
+        """The only one, or the first."""
+        return self.servers[0]
+
+    @property
+    def leaf_port(self) -> int:
+        return self.leaf_ports[0]
+
+    def leaf_url(self, node: str, *ports: int) -> str:
+        """Where the leaf of `node` connects, with its credentials; `ports` are Links', if it goes through some."""
+        secret = self.node_passwords[node]
+        return ",".join(f"nats-leaf://{node}:{secret}@{HOST}:{port}" for port in ports or self.leaf_ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +131,38 @@ class RunningLeaf:
 
 
 async def hub(
-    directory: Path, units: Iterable[str] = (*CLOUD_UNITS, CLOUD), nodes: Iterable[str] = (), port: int = 0
+    directory: Path,
+    units: Iterable[str] = (*CLOUD_UNITS, CLOUD),
+    nodes: Iterable[str] = (),
+    port: int = 0,
+    servers: int = 1,
 ) -> RunningHub:
-    """Start a hub with a user for each of `units` and `nodes`; `port` is the clients', 0 takes a free one."""
-    client, leaves = port or free_port(), free_port()
+    """Start a hub with a user for each of `units` and `nodes`; `port` is the clients', 0 takes a free one. Several
+    `servers` are one clustered hub, each in a folder of its own; its streams are made with three copies by whoever
+    says so (CANOPY_STREAM_REPLICAS)."""
     passwords, node_passwords = _passwords(units), _passwords(nodes)
-    config = Hub(str(directory / "js"), passwords, node_passwords, f"{HOST}:{client}", f"{HOST}:{leaves}")
-    server = await NatsServer.open(config.text(), directory, (client, leaves))
-    return RunningHub(server, f"nats://{HOST}:{client}", leaves, passwords, node_passwords)
+    clients = [port or free_port(), *(free_port() for _ in range(servers - 1))]
+    leaves = [free_port() for _ in clients]
+    clusters = _clusters(servers) if servers > 1 else [None]
+    started = []
+    for client, port_of_leaves, cluster in zip(clients, leaves, clusters, strict=True):
+        folder = directory / cluster.name if cluster else directory
+        listens = (f"{HOST}:{client}", f"{HOST}:{port_of_leaves}")
+        config = Hub(str(folder / "js"), passwords, node_passwords, *listens, cluster=cluster)
+        started.append(NatsServer.open(config.text(), folder, (client, port_of_leaves)))
+    running = tuple(await asyncio.gather(*started))
+    url = ",".join(f"nats://{HOST}:{client}" for client in clients)
+    return RunningHub(running, url, tuple(leaves), passwords, node_passwords)
+
+
+def _clusters(servers: int) -> list[Cluster | None]:
+    """What each of several servers is told of the others."""
+    secret = secrets.token_urlsafe(18)
+    listens = [f"{HOST}:{free_port()}" for _ in range(servers)]
+    return [
+        Cluster(f"hub-{i}", mine, secret, tuple(route_url(other, secret) for other in listens if other != mine))
+        for i, mine in enumerate(listens, start=1)
+    ]
 
 
 async def leaf(

@@ -31,7 +31,6 @@ class Settings(UnitSettings):
         description="Seconds after which a node's records are read anew from TWINS, and its live twins set.",
     )
     twins_max_bytes: int = Field(-1, ge=-1, description="Most bytes of the stream TWINS; -1: the account's limit.")
-    replicas: int = Field(1, ge=1, le=5, description="Copies of the streams in a clustered hub.")
     watchers: int = Field(200, ge=0, le=10_000, description="Most watches of the fleet API at once.")
     watch_queue: int = Field(
         1000, ge=1, le=100_000, description="Events that wait for one watcher; more end its watch."

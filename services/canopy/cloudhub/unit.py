@@ -116,8 +116,9 @@ class CloudHub:
 
     async def _ensure(self, parts: "_Parts") -> None:
         """Both streams, once the hub can make them."""
-        await parts.twins.ensure(self._settings.twins_max_bytes, self._settings.replicas)
-        await parts.sessions.ensure(replicas=self._settings.replicas)
+        replicas = self._env.shared.stream_replicas
+        await parts.twins.ensure(self._settings.twins_max_bytes, replicas)
+        await parts.sessions.ensure(replicas=replicas)
 
     async def _find_cluster(self, kube: Kube | None) -> None:
         """Until it is known which cluster this is, hellos name none."""

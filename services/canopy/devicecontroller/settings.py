@@ -38,4 +38,3 @@ class Settings(UnitSettings):
     cluster_max_bytes: int = Field(
         1_000_000, ge=-1, description="Most bytes of the stream CLUSTER; -1: the account's limit."
     )
-    replicas: int = Field(1, ge=1, le=5, description="Copies of the stream CLUSTER in a clustered hub.")

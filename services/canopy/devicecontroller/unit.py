@@ -51,7 +51,7 @@ class DeviceController:
         self._gauges(replica)
 
         async def ensure() -> None:
-            await marks.ensure(self._settings.cluster_max_bytes, self._settings.replicas)
+            await marks.ensure(self._settings.cluster_max_bytes, self._env.shared.stream_replicas)
 
         replica.cluster = await cluster_uid(kube)
         leading = self._leading(bus, kube, replica)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from canopy.bus.config import CLOUD, EDGE, Hub, Leaf, node_account
+from canopy.bus.config import CLOUD, EDGE, Cluster, Hub, Leaf, node_account, route_url
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
 from canopy.contracts.subject import BadToken
 from canopy.testing.golden import golden
@@ -31,6 +31,25 @@ def test_outside_loopback_devices_need_a_password() -> None:
     text = Leaf("n", "/js", {}, "nats-leaf://h", device_password="s3cret").text()
     assert "no_auth_user" not in text and 'password: "s3cret"' in text
     assert "no_auth_user: devices" in LEAF.text()
+
+
+def test_a_server_of_a_clustered_hub_differs_from_a_single_one_in_its_name_and_its_routes_only() -> None:
+    others = (route_url("hub-2:6222", "s3cret"), route_url("hub-3:6222", "s3cret"))
+    one = Hub(
+        HUB.store_dir, HUB.passwords, HUB.nodes, cluster=Cluster("hub-1", "0.0.0.0:6222", "s3cret", others)
+    ).text()
+    assert sorted(set(one.splitlines()) ^ set(HUB.text().splitlines())) == [
+        '  authorization { user: route, password: "s3cret" }, routes: ["nats-route://route:s3cret@hub-2:6222",'
+        ' "nats-route://route:s3cret@hub-3:6222"] }',
+        'cluster { name: hub, listen: "0.0.0.0:6222", no_advertise: true,',
+        'server_name: "hub-1"',
+        "server_name: hub",
+    ]
+
+
+def test_a_leaf_is_told_of_every_server_of_its_hub() -> None:
+    text = Leaf("n", "/js", {}, "nats-leaf://n:p@a:7422,nats-leaf://n:p@b:7422").text()
+    assert 'urls: ["nats-leaf://n:p@a:7422", "nats-leaf://n:p@b:7422"]' in text
 
 
 def test_a_password_with_quotes_stays_one_string() -> None:

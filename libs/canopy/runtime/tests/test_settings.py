@@ -95,6 +95,7 @@ def test_all_faults_are_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         (Lamp, {"limits": {"token": "geheim", "batch_messages": 0}}),
         (Lamp, {"limits": ["geheim"]}),
         (Shared, {"nats_url": "nats://user:geheim@hub:4222"}),
+        (Shared, {"nats_url": "nats://hub-1:4222,nats://user:geheim@hub-2:4222"}),
         (Shared, {"nats_password": ["geheim"]}),
         (Shared, {"nats_password": "geheim", "health_listen": "0.0.0.0:80"}),
     ],
@@ -141,12 +142,12 @@ def test_anything_else_is_refused(name: str) -> None:
     assert "must be a Kubernetes name" in fault(Shared, node_name=name)
 
 
-@pytest.mark.parametrize("url", ["nats://hub:4222", "tls://hub", "nats://10.0.0.1:4222", "nats://[::1]:4222"])
+@pytest.mark.parametrize("url", ["nats://hub:4222", "tls://hub", "nats://10.0.0.1:4222", "nats://[::1]:4222", "nats://a:1,nats://b:2"])
 def test_a_nats_address_is_taken(url: str) -> None:
     assert load(Shared, {"nats_url": url}).nats_url == url
 
 
-@pytest.mark.parametrize("url", ["hub:4222", "http://hub", "nats://", "nats://a:b@hub", "nats://hub:4222/x"])
+@pytest.mark.parametrize("url", ["hub:4222", "http://hub", "nats://", "nats://a:b@hub", "nats://hub:4222/x", "nats://a:1,"])
 def test_another_address_is_refused(url: str) -> None:
     assert "nats://127.0.0.1:4222" in fault(Shared, nats_url=url)
 
