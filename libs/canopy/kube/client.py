@@ -1,4 +1,4 @@
-"""`Kube` over HTTP: kubernetes.aio's configuration, credentials and connection pool; raw bytes instead of its models.
+"""`Kube` over HTTP: kubernetes.aio's connection pool, raw bytes instead of its models.
 
 `connect` is called by the cloud units' `unit.py` and by the tests.
 """
@@ -7,16 +7,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from canopy.kube.api import Event, EventType, Kube, Listed, PatchKind
-from canopy.kube.errors import KubeError, Unauthorized, Unavailable, error_of, error_of_event
+from canopy.kube.connection import Connection, Pod, open_connection
+from canopy.kube.errors import Unauthorized, Unavailable, error_of, error_of_event
 from canopy.kube.resource import Resource
 
 D = TypeVar("D")
@@ -24,10 +23,6 @@ D = TypeVar("D")
 CONNECT_TIMEOUT_SECONDS = 5.0
 PAGE_LIMIT_OBJECTS = 500
 LINE_LIMIT_BYTES = 8 << 20
-
-
-class NoCluster(KubeError):
-    """The kubeconfig cannot be read, or there is none and this is no pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,55 +33,15 @@ class Timeouts:
     watch_grace_seconds: float = 5.0
 
 
-async def connect(kubeconfig: Path | None, *, timeouts: Timeouts | None = None) -> Kube:
-    """The cluster of a kubeconfig file, or (None) of the pod that this runs in. Does not call it yet.
+async def connect(
+    kubeconfig: Path | None, context: str = "", *, timeouts: Timeouts | None = None, pod: Pod | None = None
+) -> Kube:
+    """The cluster of a kubeconfig file (and one of its contexts), or (None) of the pod that this runs in. Does not call
+    it yet.
 
     Raises NoCluster. Call `close` at the end.
     """
-    configuration = Configuration()
-    try:
-        if kubeconfig is None:
-            load_incluster_config(client_configuration=configuration)
-        else:
-            path = str(kubeconfig)
-            await load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)
-    except (ConfigException, OSError, ValueError, TypeError) as error:
-        where = (
-            f"the kubeconfig {kubeconfig}" if kubeconfig else "the credentials of a pod (give a kubeconfig elsewhere)"
-        )
-        raise NoCluster(f"cannot read {where}: {error}") from error
-    return KubeClient(_Connection(ApiClient(configuration)), timeouts or Timeouts())
-
-
-class _Connection:
-    """The pool, shared by all identities of one `connect`."""
-
-    def __init__(self, api: ApiClient) -> None:
-        self._api = api
-        configuration = api.configuration
-        self.host: str = configuration.host
-        self.extra: dict[str, Any] = {}
-        if configuration.tls_server_name:
-            self.extra["server_hostname"] = configuration.tls_server_name
-        if configuration.proxy:
-            self.extra["proxy"] = configuration.proxy
-
-    def session(self) -> aiohttp.ClientSession:
-        """ApiClient's own session: its CA, client certificate and limits."""
-        rest = self._api.rest_client
-        if rest.pool_manager is None:
-            rest.pool_manager = rest._create_pool_manager()
-        session: aiohttp.ClientSession = rest.pool_manager
-        return session
-
-    async def credentials(self) -> dict[str, str]:
-        """The header of the configured identity; a token that is renewed on disk is read again."""
-        headers: dict[str, str] = {}
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
-        return headers
-
-    async def close(self) -> None:
-        await self._api.close()
+    return KubeClient(await open_connection(kubeconfig, context, pod=pod), timeouts or Timeouts())
 
 
 class _ListMeta(msgspec.Struct, rename={"resource_version": "resourceVersion", "more": "continue"}):
@@ -113,7 +68,7 @@ _PATCH_TYPES: dict[PatchKind, str] = {"merge": "application/merge-patch+json", "
 class KubeClient:
     """See `api.Kube`."""
 
-    _connection: _Connection
+    _connection: Connection
     _timeouts: Timeouts
     _token: str = field(default="", repr=False)
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import msgspec
 
 from canopy.kube.api import Kube
-from canopy.kube.client import NoCluster, connect
+from canopy.kube.client import connect
 from canopy.kube.errors import KubeError
+from canopy.kube.kubeconfig import NoCluster
 from canopy.kube.resource import NAMESPACES
 from canopy.runtime.patience import patiently
 

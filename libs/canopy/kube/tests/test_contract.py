@@ -14,7 +14,7 @@ import yaml
 
 from canopy.contracts.devices import Device, DeviceState, DeviceStatus, ObjectMeta, OwnerReference, Twin, TwinValue
 from canopy.kube.api import Kube
-from canopy.kube.client import NoCluster, connect
+from canopy.kube.client import connect
 from canopy.kube.errors import (
     AlreadyExists,
     Conflict,
@@ -27,6 +27,7 @@ from canopy.kube.errors import (
     Unavailable,
 )
 from canopy.kube.informer import Informer, InformerSettings
+from canopy.kube.kubeconfig import NoCluster
 from canopy.kube.leader import Leader, LeaderSettings
 from canopy.kube.resource import CRDS, DEVICE_STATUSES, DEVICES, EVENTS, LEASES, NODES, Resource
 
