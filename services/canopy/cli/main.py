@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from canopy.cli import demo, device, mapper, node, run, trace, version
-from canopy.cli.failure import EXIT_CODES, FAILED, Failure
+from canopy.cli.failure import EXIT_CODES, FAILED, USAGE, Failure
+from canopy.launch.errors import WrongUsage
 
 HELP = f"""Runs applications and devices at the edge from a Kubernetes cloud, also when the link is gone.
 
@@ -61,6 +62,9 @@ def main() -> None:
     except Failure as failure:
         sys.stderr.write(f"canopy: {failure}\n")
         sys.exit(failure.code)
+    except WrongUsage as wrong:
+        sys.stderr.write(f"canopy: {wrong}\n")
+        sys.exit(USAGE)
     except BrokenPipeError:
         sys.stderr.close()  # who read our pipe has gone: there is nobody to tell
         sys.exit(FAILED)

@@ -12,7 +12,7 @@ from canopy.cli.failure import UsageFailure
 from canopy.cli.output import Output, OutputOption
 from canopy.cli.run import Sets, as_lines, variables
 from canopy.cli.target import demo_endpoints
-from canopy.cli.units import chosen
+from canopy.launch.units import chosen
 
 HELP = """Mappers: they speak the devices' protocols.
 
@@ -55,7 +55,7 @@ def run_mapper(
         raise UsageFailure(f"FILE_OR_DRIVER: there is no file {driver}")
     given = variables(sets or [])
     os.environ.update(as_lines(output) | _of_demo({**os.environ, **given}) | given | {"CANOPY_MAPPER_DRIVER": driver})
-    from canopy.cli.process import run_process  # only here: other commands start faster without the bus
+    from canopy.launch.process import run_process  # only here: other commands start faster without the bus
 
     asyncio.run(run_process(chosen(["mapper"])))
 

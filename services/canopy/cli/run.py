@@ -9,7 +9,7 @@ import typer
 
 from canopy.cli.failure import UsageFailure
 from canopy.cli.output import Output, OutputOption, print_json, table
-from canopy.cli.units import UNITS, Row, chosen
+from canopy.launch.units import UNITS, Row, chosen
 
 HELP = """Run one unit, or several of one plane folded in one process, until SIGTERM or Ctrl-C.
 
@@ -49,7 +49,7 @@ def run(
     if settings:
         return _list_settings(rows, output)
     os.environ.update(as_lines(output) | variables(sets or []))
-    from canopy.cli.process import run_process  # only here: other commands start faster without the bus
+    from canopy.launch.process import run_process  # only here: other commands start faster without the bus
 
     asyncio.run(run_process(rows))
 

@@ -5,7 +5,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from canopy.cli.units import Row
+from canopy.launch.units import Row
 from canopy.runtime.settings import Shared, UnitSettings, variables
 
 

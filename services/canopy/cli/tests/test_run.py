@@ -7,35 +7,7 @@ import pytest
 
 from canopy.cli.failure import UsageFailure
 from canopy.cli.run import variables
-from canopy.cli.units import UNITS, chosen
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
-
-
-def test_the_table_has_every_unit_with_rights_on_its_plane() -> None:
-    assert tuple(n for n, r in UNITS.items() if r.plane == "cloud") == CLOUD_UNITS
-    assert tuple(n for n, r in UNITS.items() if r.plane == "edge") == EDGE_UNITS
-
-
-@pytest.mark.parametrize("name", UNITS)
-def test_every_unit_of_the_table_can_be_loaded(name: str) -> None:
-    assert callable(UNITS[name].load())
-
-
-def test_units_come_in_the_order_of_the_table() -> None:
-    assert [r.name for r in chosen(["mapper", "edgehub"])] == ["edgehub", "mapper"]
-
-
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        (["edgehub", "edgehup"], "there is no unit 'edgehup'; there are cloudhub, devicecontroller"),
-        (["edgehub", "edgehub"], "name each unit once"),
-        (["edgehub", "cloudhub"], "cloudhub is of the cloud, edgehub is of the edge"),
-    ],
-)
-def test_wrong_units_are_refused_with_what_would_be_right(names: list[str], said: str) -> None:
-    with pytest.raises(UsageFailure, match=said):
-        chosen(names)
+from canopy.launch.units import UNITS
 
 
 def test_settings_become_the_variables_that_units_read() -> None:
@@ -88,6 +60,14 @@ def test_units_and_settings_are_listed(canopy) -> None:  # type: ignore[no-untyp
     assert listed.code == 0 and all(name in listed.out for name in UNITS)
     settings = canopy("run", "devicetwin", "--settings")
     assert "CANOPY_DEVICETWIN_VALUE_MAX_BYTES" in settings.out and "CANOPY_NATS_URL" in settings.out
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(["edgehup"], "there is no unit 'edgehup'"), (["edgehub", "cloudhub"], "of two planes")]
+)
+def test_wrong_units_end_with_usage(canopy, names: list[str], said: str) -> None:  # type: ignore[no-untyped-def]
+    ended = canopy("run", *names)
+    assert ended.code == 2 and said in ended.err
 
 
 def test_run_without_units_names_them(canopy) -> None:  # type: ignore[no-untyped-def]

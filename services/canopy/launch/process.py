@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from canopy.bus import Connection
 from canopy.bus.environment import Environment
 from canopy.bus.spans import SpanSender, sends
-from canopy.cli.failure import UsageFailure
-from canopy.cli.units import Row
+from canopy.launch.errors import WrongUsage
+from canopy.launch.units import Row
 from canopy.runtime import logs
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health, HealthServer, Metrics
@@ -22,11 +22,11 @@ log = logging.getLogger("canopy.run")
 
 
 async def run_process(rows: Sequence[Row]) -> None:
-    """Run the units until SIGTERM or SIGINT. Raises UsageFailure for a wrong setting."""
+    """Run the units until SIGTERM or SIGINT. Raises WrongUsage for a wrong setting."""
     try:
         shared = load(Shared)
     except SettingsError as e:
-        raise UsageFailure(str(e)) from None
+        raise WrongUsage(str(e)) from None
     logs.set_up(shared.log_level, shared.log_format, trace_id=current_trace_id)
     with _sigterm_cancels(), suppress(asyncio.CancelledError):
         await _Process(rows, shared).run()
@@ -89,7 +89,7 @@ class _Process:
                 health_of_unit.set("insecure-listen", True, "CANOPY_INSECURE_LISTEN=true")
 
     async def _units(self, stack: AsyncExitStack) -> list[Unit]:
-        """Connect, then build each; a wrong setting of a unit is a UsageFailure too."""
+        """Connect, then build each; a wrong setting of a unit is a WrongUsage too."""
         connection = await self._connect()
         stack.push_async_callback(connection.close)
         environments = [
@@ -99,7 +99,7 @@ class _Process:
         try:
             units: list[Unit] = [row.load()(env) for row, env in zip(self._rows, environments, strict=True)]
         except SettingsError as e:
-            raise UsageFailure(str(e)) from None
+            raise WrongUsage(str(e)) from None
         await stack.enter_async_context(_spans_sent(environments, units))
         return units
 

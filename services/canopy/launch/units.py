@@ -1,11 +1,12 @@
-"""The one table of units: what `canopy run` may start, and on which plane. A unit is imported only when it is named."""
+"""The one table of units: what may run, and on which plane. A unit is imported only when it is named."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Literal
 
-from canopy.cli.failure import UsageFailure
+from canopy.launch.errors import WrongUsage
 
 Plane = Literal["cloud", "edge"]
 
@@ -20,8 +21,11 @@ class Row:
     does: str
 
     def load(self) -> Any:
-        """The function `build(env) -> Unit`."""
+        """The function `build(env) -> Unit`. Raises WrongUsage where this unit is not installed."""
         module, _, function = self.build.partition(":")
+        package = module.rpartition(".")[0]
+        if find_spec(package) is None:
+            raise WrongUsage(f"UNIT: {self.name} is not installed here (no {package}); its image is canopy/{self.name}")
         return getattr(import_module(module), function)
 
 
@@ -44,16 +48,16 @@ UNITS = {
 
 
 def chosen(names: Sequence[str]) -> tuple[Row, ...]:
-    """The rows of `names`, in the table's order. Raises UsageFailure for an unknown one, a double one, two planes."""
+    """The rows of `names`, in the table's order. Raises WrongUsage for an unknown one, a double one, two planes."""
     known = ", ".join(UNITS)
     unknown = [name for name in names if name not in UNITS]
     if unknown:
-        raise UsageFailure(f"UNIT: there is no unit {', '.join(map(repr, unknown))}; there are {known}")
+        raise WrongUsage(f"UNIT: there is no unit {', '.join(map(repr, unknown))}; there are {known}")
     if len(set(names)) < len(names):
-        raise UsageFailure("UNIT: name each unit once; replicas are processes of their own")
+        raise WrongUsage("UNIT: name each unit once; replicas are processes of their own")
     rows = tuple(row for row in UNITS.values() if row.name in names)
     if len({row.plane for row in rows}) > 1:
-        raise UsageFailure(f"UNIT: {_by_plane(rows)}: units of two planes share no connection; run two processes")
+        raise WrongUsage(f"UNIT: {_by_plane(rows)}: units of two planes share no connection; run two processes")
     return rows
 
 

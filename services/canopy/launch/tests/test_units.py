@@ -1,0 +1,39 @@
+"""The table of units, and which of them may share a process."""
+
+import pytest
+
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.launch.errors import WrongUsage
+from canopy.launch.units import UNITS, Row, chosen
+
+
+def test_the_table_has_every_unit_with_rights_on_its_plane() -> None:
+    assert tuple(n for n, r in UNITS.items() if r.plane == "cloud") == CLOUD_UNITS
+    assert tuple(n for n, r in UNITS.items() if r.plane == "edge") == EDGE_UNITS
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_every_unit_of_the_table_can_be_loaded(name: str) -> None:
+    assert callable(UNITS[name].load())
+
+
+def test_units_come_in_the_order_of_the_table() -> None:
+    assert [r.name for r in chosen(["mapper", "edgehub"])] == ["edgehub", "mapper"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["edgehub", "edgehup"], "there is no unit 'edgehup'; there are cloudhub, devicecontroller"),
+        (["edgehub", "edgehub"], "name each unit once"),
+        (["edgehub", "cloudhub"], "cloudhub is of the cloud, edgehub is of the edge"),
+    ],
+)
+def test_wrong_units_are_refused_with_what_would_be_right(names: list[str], said: str) -> None:
+    with pytest.raises(WrongUsage, match=said):
+        chosen(names)
+
+
+def test_a_unit_that_is_not_installed_is_said_with_its_image() -> None:
+    with pytest.raises(WrongUsage, match=r"edged is not installed here .no canopy.edged.; its image is canopy/edged"):
+        Row("edged", "edge", "canopy.edged.unit:build", "pods").load()
