@@ -21,13 +21,23 @@ class Players:
     """The devices of one node over one stock client, which comes back by itself; a third each of QoS 0, 1 and 2.
 
     `answered` and `sent` are the highest values by device. What was not answered is not said again: the next value is.
+    `password` is the user `devices`' where the gateway asks for one.
     """
 
-    def __init__(self, port: int, names: Iterable[str], rng: random.Random, gap_seconds: float = 0.15) -> None:
+    def __init__(
+        self,
+        port: int,
+        names: Iterable[str],
+        rng: random.Random,
+        gap_seconds: float = 0.15,
+        host: str = "127.0.0.1",
+        password: str = "",
+    ) -> None:
         self.names = list(names)
         self.sent = dict.fromkeys(self.names, 0)
         self.answered = dict.fromkeys(self.names, 0)
-        self._port, self._rng, self._gap_seconds = port, rng, gap_seconds
+        self._host, self._port, self._rng, self._gap_seconds = host, port, rng, gap_seconds
+        self._login = {"username": "devices", "password": password} if password else {}
         self._client: aiomqtt.Client | None = None
         self._got: dict[str, int] = {}
         self._came = {name: asyncio.Event() for name in self.names}
@@ -70,7 +80,8 @@ class Players:
     async def _stay(self) -> None:
         while True:
             with contextlib.suppress(aiomqtt.MqttError, OSError, TimeoutError):
-                client = aiomqtt.Client("127.0.0.1", self._port, identifier=f"p-{uuid.uuid4().hex[:8]}", timeout=3)
+                name = f"p-{uuid.uuid4().hex[:8]}"
+                client = aiomqtt.Client(self._host, self._port, identifier=name, timeout=3, **self._login)
                 client.pending_calls_threshold = 1000
                 async with client:
                     await client.subscribe([("$hw/events/device/+/+/twin/+/result", 1)])
