@@ -58,6 +58,14 @@ REPORT = Subject(
 SPANS = Subject(
     "node.{node}.ask.spans", wire.SpanBatch, wire.Verdict, queue="cloudhub", begins=False, doc="a node's finished spans"
 )
+LETTERS = Subject(
+    "node.{node}.ask.letters",
+    wire.LetterBatch,
+    wire.Verdict,
+    queue="cloudhub",
+    begins=False,
+    doc="a node's dead letters",
+)
 PUSH = said(
     "node.{node}.in.{nonce}.push.{channel}",
     wire.Push,
@@ -91,6 +99,18 @@ CLOUD_SPANS = said(
 )
 KEPT_SPANS = said(
     "spans.kept", wire.SpanBatch, begins=False, doc="spans that one CloudHub took, for all of them to keep"
+)
+CLOUD_HEALTH = said("health.of.{unit}", wire.UnitHealth, begins=False, doc="health of a unit of the cloud")
+CLOUD_LETTERS = Subject(
+    "letters.of.{unit}",
+    wire.LetterBatch,
+    wire.Verdict,
+    queue="cloudhub",
+    begins=False,
+    doc="dead letters of a unit of the cloud",
+)
+DEADLETTERS = said(
+    "deadletters.{node}.{unit}.{id}", wire.DeadLetter, begins=False, doc="what could not be handled (a stream)"
 )
 TWINS = said("twins.{node}.{namespace}.{name}", wire.TwinRecord, doc="the last state of each device (a stream)")
 SESSIONS = said("sessions.{node}", wire.Session, doc="the session of each node (a stream)")
@@ -128,6 +148,14 @@ HUB_PUSH = said(
 )
 HUB_WANT = said("edge.hub.want.{channel}", wire.Nothing, begins=False, doc="the cloud wants a page of this channel")
 HUB_SPANS = said("edge.hub.spans", wire.SpanBatch, begins=False, doc="finished spans of a unit of this node")
+HUB_HEALTH = said("edge.hub.health", wire.UnitHealth, begins=False, doc="health of a unit of this node")
+HUB_LETTERS = Subject(
+    "edge.hub.ask.letters",
+    wire.LetterBatch,
+    wire.Verdict,
+    begins=False,
+    doc="dead letters of a unit of this node, carried by EdgeHub",
+)
 LINK = said("edge.link", wire.LinkState, begins=False, doc="whether the cloud answers")
 META_PAGE = Subject(
     "meta.page.{channel}",

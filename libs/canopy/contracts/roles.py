@@ -48,46 +48,56 @@ MQTT_OUT = (
     c.MEMBERSHIP_UPDATED,
 )
 
-STREAMS: dict[str, AnySubject] = {"TWINS": c.TWINS, "SESSIONS": c.SESSIONS, "CLUSTER": c.CLUSTER}
+STREAMS: dict[str, AnySubject] = {
+    "TWINS": c.TWINS,
+    "SESSIONS": c.SESSIONS,
+    "CLUSTER": c.CLUSTER,
+    "DEADLETTERS": c.DEADLETTERS,
+}
 """Streams of last values in the account CLOUD."""
 
 ROLES: dict[str, Role] = {
     "cloudhub": Role(
-        says=(c.PUSH, c.PRESENCE, c.KEPT_SPANS),
-        asks=(c.SET_PAGE,),
-        serves=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.SPANS),
-        hears=(c.SET_PUSH, c.CLOUD_SPANS, c.KEPT_SPANS),
-        writes=("TWINS", "SESSIONS"),
-        purges=("TWINS",),
+        says=(c.PUSH, c.PRESENCE, c.KEPT_SPANS, c.CLOUD_HEALTH),
+        asks=(c.SET_PAGE, c.CLOUD_LETTERS),
+        serves=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.SPANS, c.LETTERS, c.CLOUD_LETTERS),
+        hears=(c.SET_PUSH, c.CLOUD_SPANS, c.KEPT_SPANS, c.CLOUD_HEALTH),
+        writes=("TWINS", "SESSIONS", "DEADLETTERS"),
+        purges=("TWINS", "DEADLETTERS"),
     ),
     "devicecontroller": Role(
-        says=(c.SET_PUSH, c.CLOUD_SPANS),
+        says=(c.SET_PUSH, c.CLOUD_SPANS, c.CLOUD_HEALTH),
+        asks=(c.CLOUD_LETTERS,),
         serves=(c.SET_PAGE,),
         writes=("CLUSTER",),
         purges=("TWINS",),
         reads=("TWINS",),
     ),
-    "edgecontroller": Role(says=(c.CLOUD_SPANS,), hears=(c.PRESENCE,)),
+    "edgecontroller": Role(says=(c.CLOUD_SPANS, c.CLOUD_HEALTH), asks=(c.CLOUD_LETTERS,), hears=(c.PRESENCE,)),
     "edgehub": Role(
         says=(c.HUB_PUSH, c.HUB_WANT, c.LINK),
-        asks=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.SPANS, c.TWIN_SUMMARY),
-        serves=(c.HUB_PAGE, c.HUB_STATE_PAGE, c.HUB_REPORT),
-        hears=(c.PUSH, c.LINK_INBOX, c.HUB_SPANS),
+        asks=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.SPANS, c.LETTERS, c.TWIN_SUMMARY, c.HUB_LETTERS),
+        serves=(c.HUB_PAGE, c.HUB_STATE_PAGE, c.HUB_REPORT, c.HUB_LETTERS),
+        hears=(c.PUSH, c.LINK_INBOX, c.HUB_SPANS, c.HUB_HEALTH),
     ),
     "metamanager": Role(
-        says=(c.META_CHANGED, c.HUB_SPANS),
-        asks=(c.HUB_PAGE,),
+        says=(c.META_CHANGED, c.HUB_SPANS, c.HUB_HEALTH),
+        asks=(c.HUB_PAGE, c.HUB_LETTERS),
         serves=(c.META_PAGE,),
         hears=(c.HUB_PUSH, c.HUB_WANT, c.LINK),
     ),
     "devicetwin": Role(
-        says=(*MQTT_OUT, c.TWIN_DELTA, c.HUB_SPANS),
-        asks=(c.META_PAGE, c.HUB_REPORT, c.HUB_STATE_PAGE),
+        says=(*MQTT_OUT, c.TWIN_DELTA, c.HUB_SPANS, c.HUB_HEALTH),
+        asks=(c.META_PAGE, c.HUB_REPORT, c.HUB_STATE_PAGE, c.HUB_LETTERS),
         serves=(c.TWIN_REPORT, c.TWIN_SUMMARY),
         hears=(*c.MQTT_IN, c.META_CHANGED, c.HUB_WANT, c.LINK),
         gateway=True,
     ),
-    "mapper": Role(says=(c.HUB_SPANS,), asks=(c.META_PAGE, c.TWIN_REPORT), hears=(c.META_CHANGED, c.TWIN_DELTA)),
+    "mapper": Role(
+        says=(c.HUB_SPANS, c.HUB_HEALTH),
+        asks=(c.META_PAGE, c.TWIN_REPORT, c.HUB_LETTERS),
+        hears=(c.META_CHANGED, c.TWIN_DELTA),
+    ),
 }
 
 

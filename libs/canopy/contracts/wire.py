@@ -139,12 +139,44 @@ class TwinState(Message, frozen=True, kw_only=True):
     type: str = "string"
 
 
+class Problem(Message, frozen=True, kw_only=True):
+    """What is wrong with a device or (`property`) with one of its properties: a code of PROBLEMS, and a sentence.
+
+    `since` is when it began and `last_success` when it last went well (0: not known), by the edge's clock in ms.
+    """
+
+    code: str
+    reason: str = ""
+    property: str = ""
+    since: int = 0
+    last_success: int = 0
+
+
+UNREACHABLE, MISCONFIGURED, READ_FAILED = "Unreachable", "Misconfigured", "ReadFailed"
+WRITE_FAILED, WRITE_REFUSED, DESIRED_REFUSED = "WriteFailed", "WriteRefused", "DesiredRefused"
+PROBLEMS = (UNREACHABLE, MISCONFIGURED, READ_FAILED, WRITE_FAILED, WRITE_REFUSED, DESIRED_REFUSED)
+"""Of the whole device; of one property that cannot be read or written; of a desired value that the edge refuses."""
+MAX_PROBLEMS = 32
+MAX_REASON_CHARACTERS = 200
+
+
+def bounded_problems(problems: Iterable[Problem]) -> list[Problem]:
+    """As many, and as long, as a state may hold, in a fixed order; control characters become blanks."""
+    kept = sorted(problems, key=lambda p: (p.property, p.code))[:MAX_PROBLEMS]
+    return [msgspec.structs.replace(p, reason=_printable(p.reason)) for p in kept]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:MAX_REASON_CHARACTERS])
+
+
 class DeviceState(Message, frozen=True, kw_only=True):
     """The whole state of one device. `state` is online, offline, ok, unknown or unhealthy; times in ms."""
 
     twins: dict[str, TwinState] = {}
     state: str = ""
     last_online: int = 0
+    problems: list[Problem] = []
 
 
 class Report(Message, frozen=True, kw_only=True):
@@ -261,11 +293,38 @@ class HelloAnswer(Verdict, frozen=True, kw_only=True):
     cluster: str = ""
 
 
+class UnitCheck(Message, frozen=True, kw_only=True):
+    """One check of a unit; `detail` says what is wrong, or what is worth knowing."""
+
+    check: str
+    ok: bool = True
+    detail: str = ""
+
+
+class UnitHealth(Message, frozen=True, kw_only=True):
+    """What one run of a unit says of itself on its bus, at each change and on a slow timer.
+
+    `run` names the process; `facts` are words such as `protocol` (of a mapper) and `leads`. `silent_since` (ms; 0: it
+    is heard) is the word of whoever listens: EdgeHub for a node, CloudHub for the cloud.
+    """
+
+    unit: str
+    run: str = ""
+    version: str = ""
+    checks: list[UnitCheck] = []
+    facts: dict[str, str] = {}
+    silent_since: int = 0
+
+
 class Beat(Stamped, frozen=True, kw_only=True):
-    """Every `beat_seconds`: health by unit, and the hash of the reported set (None: not compared this time)."""
+    """Every `beat_seconds`: health by unit, and the hash of the reported set (None: not compared this time).
+
+    `units` is the health in full, `pending` how many states wait to be sent."""
 
     health: dict[str, str] = {}
     hash: str | None = None
+    units: list[UnitHealth] = []
+    pending: int = 0
 
 
 class BeatAnswer(Verdict, frozen=True, kw_only=True):
@@ -297,6 +356,8 @@ class Presence(Message, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     capacity: dict[str, str] = {}
     health: dict[str, str] = {}
+    units: list[UnitHealth] = []
+    pending: int = 0
 
 
 # --- on a node ------------------------------------------------------------------------------------------------------
@@ -318,7 +379,7 @@ class Summary(Message, frozen=True, kw_only=True, omit_defaults=False):
 class MapperReport(Message, frozen=True, kw_only=True):
     """A mapper's newest values of one device. `mapper` is the mapper's session, `seq` rises a device.
 
-    `state` may be empty (unchanged). Values are text.
+    `state` may be empty (unchanged). Values are text. `problems` is all that is wrong now (None: unchanged).
     """
 
     namespace: str
@@ -329,6 +390,7 @@ class MapperReport(Message, frozen=True, kw_only=True):
     types: dict[str, str] = {}
     state: str = ""
     trace: str = ""
+    problems: list[Problem] | None = None
 
 
 class MapperResult(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -372,6 +434,37 @@ class SpanBatch(Message, frozen=True, kw_only=True):
     """Finished spans on their way, best effort: `dropped` are those that fell out of a full buffer since the last."""
 
     spans: list[SpanRecord] = []
+    dropped: int = 0
+
+
+# --- dead letters ---------------------------------------------------------------------------------------------------
+class DeadLetter(Message, frozen=True, kw_only=True):
+    """What a unit could not handle because of a bug. Times in ms since 1970; `node` is CloudHub's word.
+
+    `source` is the subject, object or driver; `error` the exception's type, `text` what it says; `body` is base64 of
+    the first bytes of `body_bytes`; `count` how often handling it failed. The id is the same whenever the same body
+    fails in the same way.
+    """
+
+    id: str
+    unit: str
+    source: str
+    error: str
+    text: str = ""
+    traceback: str = ""
+    body: str = ""
+    body_bytes: int = 0
+    count: int = 1
+    first: int = 0
+    last: int = 0
+    trace: str = ""
+    node: str = ""
+
+
+class LetterBatch(Message, frozen=True, kw_only=True):
+    """Dead letters on their way, at least once; `dropped`: left out by a bound of the unit since the last."""
+
+    letters: list[DeadLetter] = []
     dropped: int = 0
 
 

@@ -7,7 +7,7 @@ hold no web framework.
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -40,6 +40,15 @@ class Health:
     def __init__(self, unit: str) -> None:
         self.unit = unit
         self._checks: dict[str, Check] = {}
+        self._facts: dict[str, Callable[[], str]] = {}
+
+    def tell(self, fact: str, read: Callable[[], str]) -> None:
+        """A word about this unit that others may want to know, such as its protocol; `read` must be quick."""
+        self._facts[fact] = read
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {name: read() for name, read in self._facts.items()}
 
     def set(self, check: str, ok: bool, detail: str = "") -> None:
         self._checks[check] = Check(self.unit, check, ok, detail[:DETAIL_CHARACTERS])
