@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
+from canopy.bus import healths
 from canopy.bus.bus import Place, TooBig
 from canopy.bus.jsapi import StreamError
 from canopy.bus.outcome import AskFailed, Reject
@@ -140,7 +141,7 @@ class Handlers:
             log.debug("%s", e)
             return HelloAnswer(verdict="busy", reason="a later hello has come", retry_after_seconds=HELLO_RETRY_SECONDS)
         log.info("%s has come", node, extra={"session": session.session, "version": session.version})
-        await self._present(node, session, {})
+        await self._present(node, session, Beat())
         return HelloAnswer(
             session=session.session,
             nonce=session.nonce,
@@ -150,7 +151,7 @@ class Handlers:
             cluster=self._cluster(),
         )
 
-    async def _present(self, node: str, session: Session, health: dict[str, str]) -> None:
+    async def _present(self, node: str, session: Session, beat: Beat) -> None:
         presence = Presence(
             node=node,
             at=self._clock.now_ms(),
@@ -158,7 +159,9 @@ class Handlers:
             version=session.version,
             labels=session.labels,
             capacity=session.capacity,
-            health=health,
+            health=_bounded(beat.health),
+            units=[healths.bounded(one) for one in beat.units[: healths.MOST_RUNS]],
+            pending=max(0, beat.pending),
         )
         self._live.heard(presence)
         await self._bus.say(PRESENCE, presence, node=node)
@@ -179,7 +182,7 @@ class Handlers:
         why, session = await self._gate(node, beat)
         if why:
             return BeatAnswer(verdict=why)
-        await self._present(node, session, _bounded(beat.health))
+        await self._present(node, session, beat)
         view = self._records.view
         differs = view.caught_up and beat.hash is not None and view.hash(node) != beat.hash
         return BeatAnswer(page=differs)

@@ -204,9 +204,10 @@ class Batch:
         if done.device is not before:
             keys = [k for k in done.keys if done.device.state.twins[k] is not before.state.twins.get(k)]
             self._say_document(before, done.device, keys)
-        if not report.state:
-            return done.device
-        return core.say_state(done.device, report.state, self._now, core.ONLINE_AGAIN_MS)
+        after = done.device
+        if report.problems is not None:
+            after = core.say_problems(after, report.problems)
+        return core.say_state(after, report.state, self._now, core.ONLINE_AGAIN_MS) if report.state else after
 
     def _say_document(self, before: Device, after: Device, keys: Iterable[str]) -> None:
         if changed_keys := list(keys):

@@ -3,14 +3,24 @@
 An update is taken whole or not at all. What is refused comes back as a `Refused` and changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from canopy.contracts.devices import MAX_VALUE_BYTES, STATES
-from canopy.contracts.wire import MAX_STATE_BYTES, MAX_TWINS, DeviceState, Side, TwinState, encode
+from canopy.contracts.wire import (
+    DESIRED_REFUSED,
+    MAX_STATE_BYTES,
+    MAX_TWINS,
+    DeviceState,
+    Problem,
+    Side,
+    TwinState,
+    bounded_problems,
+    encode,
+)
 from canopy.devicetwin import values
 from canopy.devicetwin.device import Device, Property, changed
 
@@ -187,6 +197,25 @@ def say_state(device: Device, said: str, now: int, again_ms: int = 0) -> Device 
     if (state, last) == (device.state.state, device.state.last_online):
         return device
     return changed(device, replace(device.state, state=state, last_online=last))
+
+
+def say_problems(device: Device, said: Iterable[Problem]) -> Device:
+    """Take all that the mapper says is wrong; what this unit itself refuses stands beside it. Values go first."""
+    ours = [p for p in device.state.problems if p.code == DESIRED_REFUSED]
+    return with_problems(device, [*ours, *(p for p in said if p.code != DESIRED_REFUSED)])
+
+
+def with_problems(device: Device, problems: Iterable[Problem]) -> Device:
+    """The device with these problems, or with none where there is no room for them."""
+    kept = bounded_problems(problems)
+    if kept == device.state.problems:
+        return device
+    weight = device.weight + len(encode(kept)) + _AROUND
+    if weight > MAX_STATE_BYTES:
+        weight = len(encode(replace(device.state, problems=kept)))
+    if weight > MAX_STATE_BYTES:
+        kept, weight = [], device.weight
+    return changed(device, replace(device.state, problems=kept), weight=weight)
 
 
 def differing(state: DeviceState) -> dict[str, str]:

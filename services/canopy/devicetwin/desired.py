@@ -4,14 +4,24 @@ A desired value is taken when (uid, value) differs from the last one taken: so a
 another's old value again, and a new uid starts anew. What the property refuses is not taken, and said once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from canopy.contracts import devices as api
-from canopy.contracts.wire import MAX_STATE_BYTES, Name, Put, Side, TwinState, encode
+from canopy.contracts.wire import (
+    DESIRED_REFUSED,
+    MAX_REASON_CHARACTERS,
+    MAX_STATE_BYTES,
+    Name,
+    Problem,
+    Put,
+    Side,
+    TwinState,
+    encode,
+)
 from canopy.devicetwin import core, values
 from canopy.devicetwin.device import Device, Property, Spec, Taken, changed
 
@@ -105,7 +115,21 @@ def adopt(device: Device | None, name: Name, said: Facts, now: int, most_value_b
         if twin is not twins.get(key):
             keys.append(key)
             twins[key] = twin
-    return Adopted(_with(device, twins, taken), tuple(keys), refused)
+    return Adopted(_refusing(_with(device, twins, taken), refused, now), tuple(keys), refused)
+
+
+def _refusing(device: Device, refused: Mapping[str, str], now: int) -> Device:
+    """The device with what is refused now, so that the cloud hears of it; what was refused before keeps its time."""
+    old = {p.property: p for p in device.state.problems if p.code == DESIRED_REFUSED}
+    if not old and not refused:
+        return device
+    others = [p for p in device.state.problems if p.code != DESIRED_REFUSED]
+    return core.with_problems(device, [*others, *(_refusal(k, why, old.get(k), now) for k, why in refused.items())])
+
+
+def _refusal(key: str, why: str, old: Problem | None, now: int) -> Problem:
+    new = Problem(code=DESIRED_REFUSED, reason=why[:MAX_REASON_CHARACTERS], property=key, since=now)
+    return old if old is not None and old.reason == new.reason else new
 
 
 def _withdraw(device: Device, twins: dict[str, TwinState], taken: dict[str, Taken]) -> list[str]:

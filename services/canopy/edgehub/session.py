@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from canopy.bus import AskFailed, AskTimeout, Bus, NoResponders
+from canopy.bus import AskFailed, AskTimeout, Bus, NoResponders, healths
 from canopy.contracts import catalogue as c
 from canopy.contracts.subject import AnySubject
-from canopy.contracts.wire import Beat, BeatAnswer, Hello, Nothing, encode
+from canopy.contracts.wire import Beat, BeatAnswer, Hello, Nothing, Summary, encode
 from canopy.edgehub.core import (
     Action,
     Actions,
@@ -36,7 +36,6 @@ from canopy.runtime.health import Health
 log = logging.getLogger("canopy.edgehub")
 SUMMARY_SECONDS = 0.5
 BETWEEN_TRIES_SECONDS = (0.05, 0.25)
-HEALTH_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +49,20 @@ class Manner:
 
 
 class SessionKeeper:
-    """One session after the other, until cancelled."""
+    """One session after the other, until cancelled. `units` is the health of this node's units, for the beat."""
 
     def __init__(
-        self, bus: Bus, machine: Machine, clock: Clock, manner: Manner, health: Health, rng: random.Random
+        self,
+        bus: Bus,
+        machine: Machine,
+        clock: Clock,
+        manner: Manner,
+        health: Health,
+        rng: random.Random,
+        units: healths.Read = list,
     ) -> None:
         self._bus, self.machine, self._clock, self._rng = bus, machine, clock, rng
-        self._manner, self._health = manner, health
+        self._manner, self._health, self._units = manner, health, units
         self._hellos = 0
         self._wake = asyncio.Event()
 
@@ -113,9 +119,11 @@ class SessionKeeper:
         await self.post(Greeted(answer, self._clock.now_ms()) if ok else Refused(0, answer))
 
     async def _beat(self, session: int) -> None:
-        hash = await self._hash()
+        summary, units = await self._summary(), self._units()
+        hash, pending = self._compared(summary), summary.pending if summary else 0
         _, n = self.machine.stamp()
-        body = encode(Beat(session=session, n=n, health=self._healths(), hash=hash))
+        beat = Beat(session=session, n=n, health=healths.by_unit(units), hash=hash, units=units, pending=pending)
+        body = encode(beat)
         try:
             answer = msgspec.json.decode(await self.ask(c.BEAT, body), type=BeatAnswer)
         except (AskFailed, msgspec.DecodeError) as e:
@@ -135,22 +143,17 @@ class SessionKeeper:
                 await self._clock.sleep(self._rng.uniform(*BETWEEN_TRIES_SECONDS))
         raise AssertionError("ask_tries is at least 1")
 
-    async def _hash(self) -> str | None:
-        """The reported set's hash, where it is worth comparing; None also while DeviceTwin does not answer."""
+    async def _summary(self) -> Summary | None:
+        """None while DeviceTwin does not answer."""
         try:
-            summary = await self._bus.ask(c.TWIN_SUMMARY, Nothing(), timeout=SUMMARY_SECONDS)
+            return await self._bus.ask(c.TWIN_SUMMARY, Nothing(), timeout=SUMMARY_SECONDS)
         except (AskFailed, msgspec.DecodeError):
             return None
-        now = self._clock.monotonic()
-        return summary.hash if self.machine.compares(summary.pending, now, self._manner.compare_seconds) else None
 
-    def _healths(self) -> dict[str, str]:
-        """What is not well in this process, by unit; "ok" where all is."""
-        said: dict[str, str] = {}
-        for check in self._health.checks:
-            wrong = "" if check.ok else f"{check.check}: {check.detail}"[:HEALTH_CHARACTERS]
-            said[check.unit] = "; ".join(filter(None, (said.get(check.unit, ""), wrong)))
-        return {unit: text or "ok" for unit, text in said.items()}
+    def _compared(self, summary: Summary | None) -> str | None:
+        """The reported set's hash, where it is worth comparing."""
+        now, after = self._clock.monotonic(), self._manner.compare_seconds
+        return summary.hash if summary and self.machine.compares(summary.pending, now, after) else None
 
 
 def _failed(session: int, e: Exception) -> Event:

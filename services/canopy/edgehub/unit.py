@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from canopy.bus.environment import Environment
+from canopy.bus.healths import Gathered
 from canopy.bus.leaf import linked
 from canopy.contracts import catalogue as c
 from canopy.contracts.wire import Hello
@@ -20,6 +21,9 @@ from canopy.edgehub.watch import LinkWatch
 from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock, SystemClock
 from canopy.runtime.settings import load
+
+EXPECTED = ("metamanager", "devicetwin")
+"""Units that every node has: they show as silent also when they were never heard."""
 
 
 class EdgeHub:
@@ -35,7 +39,8 @@ class EdgeHub:
         env, settings = self._env, self._settings
         bus = env.bus(self.name, env.shared.node_name)
         machine = Machine(self._rng)
-        keeper = SessionKeeper(bus, machine, self._clock, _manner(settings), env.health, self._rng)
+        units = Gathered(self._clock, EXPECTED, env.health)
+        keeper = SessionKeeper(bus, machine, self._clock, _manner(settings), env.health, self._rng, units.units)
         env.metrics.gauge("canopy_edgehub_up", "1 while the cloud answers.", lambda: float(machine.up))
         env.metrics.gauge("canopy_edgehub_session", "The session; 0: none.", lambda: float(machine.link.session))
         carrier = Carrier(bus, keeper, Lanes(settings.reports_at_once), env.metrics)
@@ -47,6 +52,7 @@ class EdgeHub:
             await bus.open()
             await carrier.open()
             await bus.hear(c.HUB_SPANS, spans.heard)
+            await bus.hear(c.HUB_HEALTH, units.heard)
             started()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(keeper.run())

@@ -8,13 +8,19 @@ Nothing waits in a queue: of each property only the newest value is to be said, 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
-from canopy.contracts.wire import MapperReport, MapperResult
+from canopy.contracts.wire import (
+    MISCONFIGURED,
+    UNREACHABLE,
+    MapperReport,
+    MapperResult,
+)
 from canopy.mapper import values as texts
+from canopy.mapper.ailments import Ailments
 from canopy.mapper.jobs import Answered, Chance, Job, Misconfigured, Outcome, Pace
 from canopy.mapper.sdk import BadValue, DeviceView, PropertyFailed, PropertyView, Reading
 
@@ -38,6 +44,10 @@ class State(StrEnum):
     UNHEALTHY = "unhealthy"
 
 
+def _since_1970(now: float) -> int:
+    return round(now * 1000)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A desired value: in the words of the one who wants it, as it is written, and when to write it (again)."""
@@ -51,7 +61,10 @@ class Wanted:
 class Device:
     """One device, as long as its uid and digest stay the same."""
 
-    def __init__(self, view: DeviceView, pace: Pace, now: float, chance: Chance) -> None:
+    def __init__(
+        self, view: DeviceView, pace: Pace, now: float, chance: Chance, wall: Callable[[float], int] = _since_1970
+    ) -> None:
+        """`wall` turns a time of ours into ms since 1970."""
         self.view = view
         self.state = State.UNKNOWN
         self.opened = False
@@ -72,7 +85,7 @@ class Device:
         self._sending = False
         self._resends = 0
         self._words: dict[str, str] = {}
-        self._ailing: dict[str, str] = {}
+        self._ailments = Ailments(wall)
         self._report_trouble = ""
 
     # --- jobs ------------------------------------------------------------------------------------------------------
@@ -102,10 +115,16 @@ class Device:
             return self._answered(job, outcome, now, chance)
         self.opened = False
         if isinstance(outcome, Misconfigured):
-            return self._enter(State.UNHEALTHY, now, outcome.reason)
+            return self.misconfigured(outcome.reason, now)
+        self._ailments.of_device(UNREACHABLE, outcome.reason, now)
         self._failures += 1
         self._retry_at = now + self._pace.offline.wait(self._failures, chance)
         return self._enter(State.OFFLINE, now, outcome.reason)
+
+    def misconfigured(self, reason: str, now: float) -> Notes:
+        """Nothing can be made of the manifest: nothing is tried until it changes."""
+        self._ailments.of_device(MISCONFIGURED, reason, now)
+        return self._enter(State.UNHEALTHY, now, reason)
 
     def leave(self) -> None:
         """The device is gone or has changed: what is left to do is to close it."""
@@ -123,9 +142,11 @@ class Device:
     def _answered(self, job: Job, outcome: Answered, now: float, chance: Chance) -> Notes:
         self.opened, self._failures, self._retry_at = True, 0, NEVER
         self._plan_polls(job, now)
+        self._ailments.device_answered(now)
         notes = self._enter(State.ONLINE, now, "")
         notes += self._after_writes(job, outcome, now, chance)
-        notes += [n for p in job.read for n in self._take(p, outcome.reading)]
+        notes += [n for p in job.read for n in self._take(p, outcome.reading, now)]
+        self._ailments.keep_writes(self.wanted)
         self._refresh(now)
         self._due_report(now)
         return notes
@@ -135,7 +156,7 @@ class Device:
             at = self._due[cycle] + cycle
             self._due[cycle] = at if now < at <= now + cycle else now + cycle
 
-    def _take(self, prop: PropertyView, reading: Reading) -> Notes:
+    def _take(self, prop: PropertyView, reading: Reading, now: float) -> Notes:
         said = reading.get(prop.name)
         if said is None:
             return []
@@ -144,8 +165,9 @@ class Device:
                 raise said
             value = texts.reported(prop, said)
         except PropertyFailed as e:
-            return self._ail(prop.name, str(e))
-        notes = self._recover(prop.name)
+            new = self._ailments.unread(prop.name, str(e), now)
+            return [f"{self.view}: property {prop.name} cannot be read: {e}"] if new else []
+        notes = [f"{self.view}: property {prop.name} is read again"] if self._ailments.read(prop.name, now) else []
         self._set(prop, value)
         return notes
 
@@ -173,36 +195,35 @@ class Device:
         self._due_report(now)
         return [f"{self.view} is {state}" + (f": {reason}" if reason else "")]
 
-    def _ail(self, name: str, reason: str) -> Notes:
-        known = self._ailing.get(name)
-        self._ailing[name] = reason
-        return [] if known == reason else [f"{self.view}: property {name} cannot be read: {reason}"]
-
-    def _recover(self, name: str) -> Notes:
-        return [f"{self.view}: property {name} is read again"] if self._ailing.pop(name, None) is not None else []
-
     # --- desired values --------------------------------------------------------------------------------------------
     def want(self, desired: Mapping[str, str], now: float) -> Notes:
         """What the device should be set to: all of it, so what is not named any more is no longer wanted."""
         self.wanted = {n: w for n, w in self.wanted.items() if desired.get(n) == w.words}
-        return [note for n, v in desired.items() if n not in self.wanted for note in self._want(n, v, now)]
+        self._ailments.keep_writes(self.wanted)
+        notes = [note for n, v in desired.items() if n not in self.wanted for note in self._want(n, v, now)]
+        self._due_report(now)
+        return notes
 
     def _want(self, name: str, words: str, now: float) -> Notes:
         prop = self._properties.get(name)
         if prop is None:
-            self.wanted[name] = Wanted(words, words, NEVER)
-            return [f"{self.view}: {name} is not set to {words!r}: the DeviceModel has no such property"]
+            return self._refuse(name, words, "the DeviceModel has no such property", now)
         try:
             value = texts.desired(prop, words)
         except BadValue as e:
-            self.wanted[name] = Wanted(words, words, NEVER)
-            return [f"{self.view}: {name} is not set to {words!r}: {e}"]
+            return self._refuse(name, words, str(e), now)
         self._words[name] = words
         if name in self.values and texts.same(prop, self.values[name], words):
             self._agree(prop, words, now)
         else:
             self.wanted[name] = Wanted(words, value, now)
         return []
+
+    def _refuse(self, name: str, words: str, why: str, now: float) -> Notes:
+        """Not even tried, until something else is wanted."""
+        self.wanted[name] = Wanted(words, words, NEVER)
+        self._ailments.unwritten(name, why, now, for_good=True)
+        return [f"{self.view}: {name} is not set to {words!r}: {why}"]
 
     def _agree(self, prop: PropertyView, words: str, now: float) -> None:
         """The device has this value already, but whoever wants it has not heard so, or not in these words."""
@@ -225,6 +246,9 @@ class Device:
         wanted = self.wanted.get(prop.name)
         if wanted is None or wanted.value != value:
             return
+        for said, for_good in ((outcome.failed, False), (outcome.refused, True)):
+            if prop.name in said:
+                self._ailments.unwritten(prop.name, said[prop.name], now, for_good)
         attempts = wanted.attempts + 1
         at = NEVER if prop.name in outcome.refused else now + self._pace.rewrite.wait(attempts, chance)
         self.wanted[prop.name] = replace(wanted, at=at, attempts=attempts)
@@ -232,7 +256,7 @@ class Device:
     # --- reports ---------------------------------------------------------------------------------------------------
     def report(self, mapper: str, seq: int) -> MapperReport | None:
         """The newest of what is not yet known to be stored; None where there is nothing, or one is under way."""
-        if self._sending or self.leaving or not (self._unsaid or self._unsaid_state):
+        if self._sending or self.leaving or not self._unsaid_any:
             return None
         self._sending, self.report_at = True, NEVER
         values = dict(self._fitting())
@@ -244,6 +268,7 @@ class Device:
             values=values,
             types={n: self._properties[n].type for n in values},
             state=str(self.state) if self._unsaid_state else "",
+            problems=self._ailments.to_say(),
         )
 
     def answered(self, report: MapperReport, result: MapperResult, now: float, chance: Chance) -> Notes:
@@ -256,6 +281,7 @@ class Device:
         self._sending, self._resends, self._report_trouble = False, 0, ""
         self._unsaid = {n: v for n, v in self._unsaid.items() if report.values.get(n) != v}
         self._unsaid_state = self._unsaid_state and report.state != self.state
+        self._ailments.stored(report.problems)
         self._due_report(now)
         return self.want(result.desired, now)
 
@@ -276,10 +302,15 @@ class Device:
     def _say_all(self) -> None:
         self._unsaid = dict(self.values)
         self._unsaid_state = True
+        self._ailments.say_all()
+
+    @property
+    def _unsaid_any(self) -> bool:
+        return bool(self._unsaid) or self._unsaid_state or self._ailments.changed
 
     def _due_report(self, now: float) -> None:
         waits = self._sending or self.leaving or self._resends > 0
-        if (self._unsaid or self._unsaid_state) and not waits:
+        if not waits and self._unsaid_any:
             self.report_at = min(self.report_at, now)
 
 

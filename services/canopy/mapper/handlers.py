@@ -48,7 +48,7 @@ class Handlers:
             if self._said.get(key) != problem:
                 log.warning(problem)
         self._said = dict(found.problems)
-        self._runner.set_devices(found.views)
+        self._runner.set_devices(found.views, found.broken)
         return True
 
     async def delta(self, message: Delta, place: Place[Delta]) -> None:

@@ -73,6 +73,7 @@ class Runner:
         self._to_report: dict[Key, str] = {}  # the trace of what was written
         self._devices: dict[Key, Device] = {}
         self._next: dict[Key, DeviceView | None] = {}
+        self._broken: Mapping[Key, str] = {}
         self._lines: dict[Key, str] = {}
         self._jobs = Schedule()
         self._reports = Schedule()
@@ -81,8 +82,12 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- what the shell says ---------------------------------------------------------------------------------------
-    def set_devices(self, views: Iterable[DeviceView]) -> None:
-        """These are the devices now. Those that changed in uid or digest are closed and begun anew."""
+    def set_devices(self, views: Iterable[DeviceView], broken: Mapping[Key, str] | None = None) -> None:
+        """These are the devices now. Those that changed in uid or digest are closed and begun anew.
+
+        Of those in `broken` only what is wrong is said: nothing is tried.
+        """
+        self._broken = broken or {}
         wanted = {view.key: view for view in views}
         for key in [k for k in self._devices if k not in wanted]:
             self._leave(key, None)
@@ -126,8 +131,15 @@ class Runner:
 
     def _begin(self, view: DeviceView) -> None:
         self._lines[view.key] = work.line(self.driver, view)
-        self._devices[view.key] = Device(view, self._pace, self._clock.monotonic(), self._rng.random)
+        now, why = self._clock.monotonic(), self._broken.get(view.key, "")
+        device = self._devices[view.key] = Device(view, self._pace, now, self._rng.random, self._wall)
+        if why:
+            _note(device.misconfigured(why, now))
         self._plan(view.key)
+
+    def _wall(self, at: float) -> int:
+        """A time of the monotonic clock in ms since 1970."""
+        return self._clock.now_ms() - round((self._clock.monotonic() - at) * 1000)
 
     def _leave(self, key: Key, successor: DeviceView | None) -> None:
         self._next[key] = successor

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from canopy.bus import Bus
 from canopy.bus.environment import Environment
+from canopy.bus.healths import PROTOCOL
 from canopy.bus.reader import SetReader
 from canopy.contracts import catalogue as c
 from canopy.mapper import load as drivers
@@ -45,6 +46,7 @@ class Mapper:
     def __init__(self, env: Environment, settings: Settings, driver: Driver) -> None:
         self._env, self._settings, self._driver = env, settings, driver
         self._runner: Runner | None = None
+        env.health.tell(PROTOCOL, lambda: driver.protocol)
         env.metrics.gauge("canopy_mapper_devices", "Devices of this mapper's driver.", read=self._count)
 
     async def run(self, started: Callable[[], None]) -> None:

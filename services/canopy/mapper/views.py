@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -19,6 +19,8 @@ class Views:
 
     views: tuple[DeviceView, ...]
     problems: Mapping[Key, str]
+    broken: Mapping[Key, str] = field(default_factory=dict)
+    """Why devices that say this protocol themselves cannot be served; their views hold no property."""
 
 
 def views(devices: Iterable[Device], models: Iterable[DeviceModel], protocol: str) -> Views:
@@ -26,6 +28,7 @@ def views(devices: Iterable[Device], models: Iterable[DeviceModel], protocol: st
     known = {(m.metadata.namespace, m.metadata.name): m for m in models}
     found: list[DeviceView] = []
     problems: dict[Key, str] = {}
+    broken: dict[Key, str] = {}
     for device in devices:
         key = (device.metadata.namespace, device.metadata.name)
         try:
@@ -34,7 +37,10 @@ def views(devices: Iterable[Device], models: Iterable[DeviceModel], protocol: st
                 found.append(view(device, model))
         except BadConfig as e:
             problems[key] = f"{key[0]}/{key[1]} is not served: {e}"
-    return Views(tuple(found), problems)
+            if device.spec.protocol.protocol_name.lower() == protocol.lower():
+                broken[key] = str(e)
+                found.append(DeviceView(*key, protocol, uid=device.metadata.uid, digest=f"broken: {e}"))
+    return Views(tuple(found), problems, broken)
 
 
 def view(device: Device, model: DeviceModel) -> DeviceView:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from canopy.contracts import catalogue as c
-from canopy.contracts.wire import AsOf, MapperReport, MapperResult
+from canopy.contracts.wire import AsOf, DeviceState, MapperReport, MapperResult, Problem, Side, TwinState
 from canopy.devicetwin.batch import Batch, Context
 from canopy.devicetwin.desired import Facts
 from canopy.devicetwin.device import Device, Property, Spec
@@ -301,3 +301,33 @@ def test_a_bug_in_one_event_is_counted_and_does_not_stop_the_batch() -> None:
     broken = Spoken(c.TWIN_UPDATE.at(namespace="default", name="d1"), None)  # type: ignore[arg-type]
     said = desk.take(broken, update("e2", heat=actual("1")))
     assert desk.last.failed == 1 and said[0][1]["event_id"] == "e2"
+
+
+def test_what_a_mapper_says_is_wrong_is_kept_with_the_state_until_it_says_otherwise() -> None:
+    desk = Desk(Device(*D1, "u1"))
+    trouble = Problem(code="Unreachable", reason="no answer", since=5)
+    report = MapperReport(namespace="default", name="d1", mapper="m1", seq=1, state="offline", problems=[trouble])
+    desk.take(Reported(report, desk.answers.append))
+    assert desk.shelf.devices[D1].state.problems == [trouble]
+    desk.take(desk.report("m1", 2, heat="21"))
+    assert desk.shelf.devices[D1].state.problems == [trouble]
+    desk.take(Reported(MapperReport(namespace="default", name="d1", mapper="m1", seq=3, problems=[]), print))
+    assert desk.shelf.devices[D1].state.problems == []
+
+
+def test_a_mapper_does_not_take_back_what_this_node_refuses() -> None:
+    ours = Problem(code="DesiredRefused", reason="too hot", property="heat", since=1)
+    desk = Desk(seal(Device(*D1, "u1", state=DeviceState(problems=[ours]), revision=1))[0])
+    theirs = Problem(code="DesiredRefused", reason="forged", property="heat", since=2)
+    desk.take(Reported(MapperReport(namespace="default", name="d1", mapper="m1", seq=1, problems=[theirs]), print))
+    assert desk.shelf.devices[D1].state.problems == [ours]
+
+
+def test_where_a_state_is_full_the_values_go_before_the_problems() -> None:
+    twins = {f"p{i}": TwinState(reported=Side(value="x" * 60_000)) for i in range(3)}
+    twins["p3"] = TwinState(reported=Side(value="x" * 24_000))
+    full = seal(Device(*D1, "u1", state=DeviceState(twins=twins), revision=1))[0]
+    desk = Desk(full)
+    many = [Problem(code="ReadFailed", reason="y" * 200, property=f"p{i}", since=1) for i in range(40)]
+    desk.take(Reported(MapperReport(namespace="default", name="d1", mapper="m1", seq=1, problems=many), print))
+    assert desk.shelf.devices[D1].state == full.state

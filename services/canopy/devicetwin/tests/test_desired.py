@@ -152,3 +152,14 @@ def test_a_device_that_cannot_be_read_is_still_a_device_and_is_named() -> None:
     found, wrong = desired.facts([put("Device", "d1", {"spec": {"properties": 7}}), put("Device", "d2", b"{")])
     assert found.keys() == {NAME, ("default", "d2")}
     assert "spec.properties" in wrong[NAME]
+
+
+def test_what_is_refused_is_in_the_state_that_goes_up_until_something_else_is_wanted() -> None:
+    refused = follow(said(heat="31")).device
+    (problem,) = refused.state.problems
+    assert (problem.code, problem.property, problem.since) == ("DesiredRefused", "heat", NOW)
+    assert "30" in problem.reason and refused.revision == 1 and not refused.acknowledged
+    again = adopt(refused, NAME, said(heat="31"), NOW + 5, 65536).device
+    assert again is refused
+    assert follow(said(heat="21"), device=refused).device.state.problems == []
+    assert follow(said(), device=refused).device.state.problems == []

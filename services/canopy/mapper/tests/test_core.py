@@ -60,6 +60,7 @@ def test_a_device_that_comes_online_reports_its_state_and_all_values_as_text() -
         state="online",
         values={"switch": "false", "brightness": "50", "warmth": "0.5", "power": "0"},
         types={"switch": "boolean", "brightness": "int", "warmth": "float", "power": "float"},
+        problems=[],
     )
 
 

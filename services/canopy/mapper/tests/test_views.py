@@ -124,4 +124,11 @@ def test_the_light_of_the_examples_is_right_for_the_modbus_driver() -> None:
 )
 def test_a_device_that_cannot_be_served_is_said_with_the_field(device: str, model: str, text: str) -> None:
     found = made(device, model)
-    assert found == Views((), {("default", "lamp"): f"default/lamp is not served: {text}"})
+    key = ("default", "lamp")
+    assert found.problems == {key: f"default/lamp is not served: {text}"} and found.broken == {key: text}
+    assert [(v.key, v.uid, v.properties) for v in found.views] == [(key, "u1", ())]
+
+
+def test_what_is_wrong_with_a_device_of_another_protocol_is_not_this_mappers_to_say() -> None:
+    found = made(DEVICE.replace("Modbus", "opcua"), MODEL.replace('"100"', '"much"'))
+    assert found.broken == {} and found.views == ()
