@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = [p for root in ("libs", "services") for p in (ROOT / root).rglob("*.py") if "tests" not in p.parts]
 _SUBJECT = re.compile(
     r"node\.[^.]+\.(?:ask|in)\..+|edge\.(?:hub|link)\b.*"
-    r"|(?:sets|presence|spans|twins|sessions|cluster|meta|twin)\.(?:[\w*>{}-]+\.)*[\w*>{}-]+"
+    r"|(?:sets|presence|spans|letters|deadletters|twins|sessions|cluster|meta|twin)\.(?:[\w*>{}-]+\.)*[\w*>{}-]+"
     r"|\$(?:hw|JS|SYS|MQTT|KV)[./].*"
 )
 _SUBJECT_HOMES = ("libs/canopy/contracts", "libs/canopy/bus")

@@ -15,6 +15,7 @@ from canopy.contracts import catalogue
 from canopy.contracts.roles import ROLES, Role
 from canopy.contracts.subject import AnySubject, Subject
 from canopy.contracts.wire import MAX_BODY_BYTES, encode
+from canopy.runtime.letters import DeadLetters
 from canopy.runtime.telemetry import Telemetry
 
 log = logging.getLogger("canopy.bus")
@@ -33,10 +34,16 @@ class Bus:
     """One unit's end of a connection. `node` is given to the one unit that speaks on the link (EdgeHub)."""
 
     def __init__(
-        self, connection: Connection, unit: str, telemetry: Telemetry, node: str = "", role: Role | None = None
+        self,
+        connection: Connection,
+        unit: str,
+        telemetry: Telemetry,
+        node: str = "",
+        role: Role | None = None,
+        letters: DeadLetters | None = None,
     ) -> None:
         self.connection, self.unit, self.node = connection, unit, node
-        self.telemetry = telemetry
+        self.telemetry, self.letters = telemetry, letters or DeadLetters(unit)
         self._role = role or ROLES[unit]
         self._asks = Asks(connection, f"_INBOX.{unit}")
         self._link = Asks(connection, f"node.{node.replace('.', '_')}.in.r") if node else None
@@ -170,7 +177,7 @@ class Bus:
         passing: Callable[[Msg], bool] | None = None,
     ) -> None:
         await self.open()
-        dispatch = Dispatch(self.connection, subject, handler, self.telemetry, concurrency, raw, passing)
+        dispatch = Dispatch(self.connection, subject, handler, self.telemetry, self.letters, concurrency, raw, passing)
         self._dispatches.append(dispatch)
         if self._link is not None and subject is catalogue.PUSH:
             self._link_hearers.append((subject, dispatch.take))

@@ -11,9 +11,11 @@ from nats.aio.msg import Msg
 
 from canopy.bus.connection import Connection
 from canopy.bus.outcome import Reject, Retry, to_headers
+from canopy.contracts import catalogue
 from canopy.contracts.subject import AnySubject
 from canopy.contracts.wire import MAX_BODY_BYTES, encode
-from canopy.runtime.telemetry import Span, Telemetry
+from canopy.runtime.letters import DeadLetters
+from canopy.runtime.telemetry import Span, Telemetry, current_traceparent
 
 log = logging.getLogger("canopy.bus")
 Q_contra = TypeVar("Q_contra", contravariant=True)
@@ -21,6 +23,11 @@ A_co = TypeVar("A_co", covariant=True)
 Q = TypeVar("Q")
 A = TypeVar("A")
 _SHOWN_CHARACTERS = 200
+TRIES = 3
+"""Of something heard, which nobody says again; who asks tries again himself."""
+_BETWEEN_TRIES_SECONDS = 0.05
+_OF_LETTERS = (catalogue.LETTERS, catalogue.CLOUD_LETTERS, catalogue.HUB_LETTERS)
+"""A bug in what carries dead letters makes none: it would feed on itself."""
 
 
 def _name_device(span: Span, tokens: dict[str, str], body: Any) -> None:
@@ -55,12 +62,13 @@ class Dispatch:
         subject: AnySubject,
         handler: Handler[Any, Any],
         telemetry: Telemetry,
+        letters: DeadLetters,
         concurrency: int,
         raw: bool = False,
         passing: Callable[[Msg], bool] | None = None,
     ) -> None:
         self._connection, self._subject, self._handler = connection, subject, handler
-        self._telemetry = telemetry
+        self._telemetry, self._letters = telemetry, letters
         self._decoder = None if raw or subject.message is bytes else msgspec.json.Decoder(subject.message)
         self._slots = asyncio.Semaphore(concurrency)
         self._serial = concurrency == 1
@@ -101,7 +109,8 @@ class Dispatch:
         with self._telemetry.span(self._subject.pattern, context, kind="server", begins=self._subject.begins) as span:
             if span.recording:
                 _name_device(span, tokens, body)
-            return await self._answer(message, await self._outcome(body, Place(tokens, headers, message.subject)))
+            place: Place[Any] = Place(tokens, headers, message.subject)
+            return await self._answer(message, await self._outcome(body, place, message))
 
     async def _stranger(self, message: Msg) -> None:
         """A subject of the right form with words that may not stand there. Anybody may send thousands: no log line."""
@@ -110,16 +119,33 @@ class Dispatch:
             return await self._answer(message, Reject(404, f"{shown} is no subject of ours"))
         log.debug("%s is no subject of ours", shown)
 
-    async def _outcome(self, body: Any, place: Place[Any]) -> bytes | Exception | None:
-        """The encoded answer, none where nothing is answered, or the failure to be said."""
-        try:
-            answer = await self._handler(body, place)
-            return None if answer is None else self._fits(answer)
-        except (Reject, Retry) as outcome:
-            return outcome
-        except Exception as bug:
-            log.exception("handling %s", place.subject)
-            return bug
+    async def _outcome(self, body: Any, place: Place[Any], message: Msg) -> bytes | Exception | None:
+        """The encoded answer, none where nothing is answered, or the failure to be said.
+
+        A bug is tried again where nobody else will, and then set aside: what comes behind it goes on.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                answer = await self._handler(body, place)
+                return None if answer is None else self._fits(answer)
+            except (Reject, Retry) as outcome:
+                return outcome
+            except Exception as bug:
+                if not message.reply and tries < TRIES:
+                    await asyncio.sleep(tries * _BETWEEN_TRIES_SECONDS)
+                    continue
+                return self._set_aside(bug, message, tries)
+
+    def _set_aside(self, bug: Exception, message: Msg, tries: int) -> Exception:
+        if self._subject in _OF_LETTERS:
+            log.error("handling %s", message.subject, exc_info=bug)
+        else:
+            asked = bool(message.reply)  # an ask that is asked again bears another stamp
+            trace = current_traceparent()
+            self._letters.failed(message.subject, bug, message.data, trace=trace, tries=tries, by_place=asked)
+        return bug
 
     async def _answer(self, message: Msg, outcome: bytes | Exception | None) -> None:
         if not message.reply:

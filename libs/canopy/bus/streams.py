@@ -32,7 +32,11 @@ from canopy.runtime.patience import patiently
 
 log = logging.getLogger("canopy.bus")
 WRITE_SECONDS = 5.0
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 2.0
+SILENT_SECONDS = 6.0
+"""A consumer is on one server of a clustered hub and goes with it: then only its silence tells."""
+CONSUMER_SECONDS = 3.0
+"""A consumer that was given to a server that is just dying is never made; another name is given to another server."""
 TRY_AGAIN_SECONDS = 0.5
 ENSURE_MOST_SECONDS = 1.0
 SAY_AGAIN_SECONDS = 30.0
@@ -57,8 +61,11 @@ class LastValues:
     def __init__(self, bus: Bus, name: str) -> None:
         self.name, self.bus, self.subject = name, bus, STREAMS[name]
 
-    async def ensure(self, max_bytes: int = -1, replicas: int = 1) -> None:
-        """Make the stream if there is none, or is another way; waits while the hub cannot."""
+    async def ensure(self, max_bytes: int = -1, replicas: int = 1, **more: Any) -> None:
+        """Make the stream if there is none, or is another way; waits while the hub cannot.
+
+        `more` is of JetStream's configuration, where a stream may lose its oldest (discard, max_msgs, max_age in ns).
+        """
         config = {
             "name": self.name,
             "subjects": [self.subject.wild()],
@@ -69,9 +76,14 @@ class LastValues:
             "max_bytes": max_bytes,
             "num_replicas": replicas,
             "allow_direct": True,
-        }
+        } | more
         what, unready = f"the stream {self.name}", (AskFailed, StreamError)
         await patiently(what, lambda: ensure_stream(self.bus, config), unready, ENSURE_MOST_SECONDS)
+
+    async def addresses(self, wild: str) -> tuple[list[str], int]:
+        """The subjects that `wild` covers and the stream holds, and how many messages it holds in all."""
+        info = await call(self.bus, f"STREAM.INFO.{self.name}", {"subjects_filter": wild})
+        return list(info["state"].get("subjects") or ()), int(info["state"]["messages"])
 
     async def created(self) -> tuple[str, int]:
         """The stream's creation time and its last sequence: another time is another stream."""
@@ -150,7 +162,7 @@ class Reader:
         }
         body = {"stream_name": self._stream, "config": config, "action": "create"}
         try:
-            info = await call(self._bus, f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
+            info = await call(self._bus, f"CONSUMER.CREATE.{self._stream}.{self._name}", body, (CONSUMER_SECONDS,))
         except BaseException:
             await self._subscription.unsubscribe()
             raise
@@ -162,7 +174,7 @@ class Reader:
         with contextlib.suppress(Exception):
             await self._subscription.unsubscribe()
         with contextlib.suppress(AskFailed, StreamError):
-            await call(self._bus, f"CONSUMER.DELETE.{self._stream}.{self._name}", timeout=1.0)
+            await call(self._bus, f"CONSUMER.DELETE.{self._stream}.{self._name}", None, (1.0,))
 
     async def _take(self, message: Msg) -> None:
         self.last_heard = asyncio.get_running_loop().time()
@@ -178,8 +190,8 @@ class Reader:
     def _give(self, message: Msg, meta: Metadata) -> None:
         try:
             self._on_value(Value(message.subject, meta.seq, message.data))
-        except Exception:
-            log.exception("reading %s", message.subject)
+        except Exception as bug:
+            self._bus.letters.failed(message.subject, bug, message.data)
         if not meta.pending:
             self._say_caught_up()
 
@@ -260,7 +272,7 @@ class Follow:
                 wait.cancel()
         if done:
             return True
-        if asyncio.get_running_loop().time() - reader.last_heard > 3 * HEARTBEAT_SECONDS:
+        if asyncio.get_running_loop().time() - reader.last_heard > SILENT_SECONDS:
             return True
         now_created, last = await self._stream.created()
         return now_created != created or last < self._last_seq

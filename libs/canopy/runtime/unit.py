@@ -44,14 +44,16 @@ async def run_units(
     clock: Clock | None = None,
     rng: random.Random | None = None,
     abandon: Callable[[int], None] = os._exit,
+    crashed: Callable[[str, BaseException], None] = lambda unit, error: None,
 ) -> None:
     """Run them until SIGTERM, SIGINT, `stop` or a cancellation; then end them in reverse order within `drain_seconds`.
 
     A unit's health (that with its name) gets a check `running`. When units do not end in time, or at a second signal,
-    `abandon` is called with a status: nothing else ends a process whose task does not listen.
+    `abandon` is called with a status: nothing else ends a process whose task does not listen. `crashed` hears of each
+    unit that ended by an exception.
     """
     jitter = rng or random.Random()  # noqa: S311 - spreads restarts, keeps no secret
-    supervisor = _Supervisor({health.unit: health for health in healths}, clock or SystemClock(), jitter)
+    supervisor = _Supervisor({health.unit: health for health in healths}, clock or SystemClock(), jitter, crashed)
     stop = stop or asyncio.Event()
     tasks = [asyncio.create_task(supervisor.keep(unit), name=unit.name) for unit in units]
     with _on_signals(stop, abandon):
@@ -64,8 +66,14 @@ async def run_units(
 class _Supervisor:
     """Keeps single units running."""
 
-    def __init__(self, healths: dict[str, Health], clock: Clock, rng: random.Random) -> None:
-        self._healths = healths
+    def __init__(
+        self,
+        healths: dict[str, Health],
+        clock: Clock,
+        rng: random.Random,
+        crashed: Callable[[str, BaseException], None],
+    ) -> None:
+        self._healths, self._crashed = healths, crashed
         self._clock = clock
         self._rng = rng
 
@@ -95,6 +103,7 @@ class _Supervisor:
             return "crashed: cancelled from inside"
         except Exception as error:
             log.exception("%s crashed", unit.name)
+            self._crashed(unit.name, error)
             return f"crashed: {type(error).__name__}: {error}"
         log.error("%s ended by itself", unit.name)
         return "ended by itself"

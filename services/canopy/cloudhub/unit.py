@@ -13,12 +13,14 @@ from canopy.bus.streams import LastValues
 from canopy.cloudhub.adapters import http
 from canopy.cloudhub.adapters.access import Access
 from canopy.cloudhub.adapters.fleet import Fleet
+from canopy.cloudhub.adapters.letters import Shelf
 from canopy.cloudhub.adapters.server import HttpServer
 from canopy.cloudhub.adapters.traced import Shown
 from canopy.cloudhub.core import Bounds
 from canopy.cloudhub.counts import Counts
 from canopy.cloudhub.following import Following
 from canopy.cloudhub.handlers import Handlers
+from canopy.cloudhub.letters import BOUNDS, Letters
 from canopy.cloudhub.live import Live
 from canopy.cloudhub.records import Records
 from canopy.cloudhub.sessions import Nonces, Sessions
@@ -77,13 +79,14 @@ class CloudHub:
             parts = _Parts(self._env, self._settings, self._clock, self._rng, self._say, cache)
             stack.push_async_callback(parts.bus.close)
             await self._ensure(parts)
-            works = (parts.following.run(), parts.live.run(), parts.spans.run())
+            works = (parts.following.run(), parts.live.run(), parts.spans.run(), parts.letters.run())
             group = await stack.enter_async_context(
                 _running(*works, self._keep_streams(parts), self._find_cluster(kube))
             )
             await _first(group, parts.following.ready.wait())
             await parts.handlers(lambda: self._cluster).open()
             await parts.spans.open()
+            await parts.letters.open()
             server = await stack.enter_async_context(HttpServer(parts.app(kube), self._settings.api_listen))
             stack.callback(parts.watchers.close)
             self.url = server.url
@@ -115,10 +118,11 @@ class CloudHub:
             self._env.connection.forget(reconnected)
 
     async def _ensure(self, parts: "_Parts") -> None:
-        """Both streams, once the hub can make them."""
+        """All streams, once the hub can make them."""
         replicas = self._env.shared.stream_replicas
         await parts.twins.ensure(self._settings.twins_max_bytes, replicas)
         await parts.sessions.ensure(replicas=replicas)
+        await parts.set_aside.ensure(replicas=replicas, **BOUNDS)
 
     async def _find_cluster(self, kube: Kube | None) -> None:
         """Until it is known which cluster this is, hellos name none."""
@@ -136,6 +140,8 @@ class _Parts:
         self._env, self._settings, self._clock, self._rng, self._say = env, settings, clock, rng, say
         self.bus, self._counts = env.bus(NAME), Counts.of(env.metrics)
         self.twins, self.sessions = LastValues(self.bus, "TWINS"), LastValues(self.bus, "SESSIONS")
+        self.set_aside = LastValues(self.bus, "DEADLETTERS")
+        self.letters = Letters(self.bus, self.set_aside, clock, env.metrics)
         self.watchers = Watchers(self._counts, settings.watchers, settings.watch_queue)
         view, self._nonces = View(), Nonces()
         self._records = Records(
@@ -180,7 +186,8 @@ class _Parts:
         access = Access(kube, self._settings.api_token.get_secret_value())
         shown = Shown(fleet, self.traces)
         ready = self.following.ready.is_set
-        return http.build(fleet, access, self.watchers, self._clock, self._env.telemetry, ready, shown)
+        aside = Shelf(self.letters)
+        return http.build(fleet, access, self.watchers, self._clock, self._env.telemetry, ready, shown, aside)
 
 
 def _nonce() -> str:

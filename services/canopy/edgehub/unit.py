@@ -14,6 +14,7 @@ from canopy.contracts.wire import Hello
 from canopy.edgehub.core import Machine
 from canopy.edgehub.handlers import Carrier
 from canopy.edgehub.lanes import Lanes
+from canopy.edgehub.letters import LetterCarrier
 from canopy.edgehub.session import Manner, SessionKeeper
 from canopy.edgehub.settings import Settings
 from canopy.edgehub.spans import SpanCarrier
@@ -51,6 +52,7 @@ class EdgeHub:
         try:
             await bus.open()
             await carrier.open()
+            await LetterCarrier(bus, lambda: machine.up).open()
             await bus.hear(c.HUB_SPANS, spans.heard)
             await bus.hear(c.HUB_HEALTH, units.heard)
             started()

@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from canopy.cloudhub.adapters import bodies, problem
+from canopy.cloudhub.adapters import bodies, letters, problem
 from canopy.cloudhub.adapters.access import Access
 from canopy.cloudhub.adapters.fleet import Fleet, Where
 from canopy.cloudhub.adapters.problem import Problem
@@ -52,6 +52,7 @@ def build(
     telemetry: Telemetry,
     ready: Callable[[], bool],
     shown: Shown | None = None,
+    aside: letters.Shelf | None = None,
 ) -> FastAPI:
     """The app. `ready` is what `/healthz` says."""
     app = FastAPI(
@@ -65,6 +66,8 @@ def build(
     _devices(app, fleet, access)
     _watch(app, fleet, access, watchers, clock)
     _traces(app, shown or Shown(fleet, Traces(0, 1)), access)
+    if aside is not None:
+        letters.routes(app, aside, _caller(access), _ERRORS)
 
     @app.middleware("http")
     async def traced(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
