@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types architecture unit integration bench format lock clean
+.PHONY: help demo test check lint types architecture unit integration bench cluster cluster-down format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,11 @@ bench: $(VENV)/.ready ## figures (needs mosquitto-clients): twin updates of one 
 conformance: $(VENV)/.ready ## the tests of what we need of Kubernetes, on a real kube-apiserver (Go builds it, once: 10 min)
 	@programs=$$(bash tests/cluster/build.sh) && \
 	$(BIN)/python -m canopy.testing.apiserver --programs "$$programs" -- $(BIN)/pytest -m conformance $(ARGS)
+
+cluster: ## a real one-node Kubernetes on this machine (Linux, root; built once, then 15 s); KUBECONFIG=... takes another
+	@bash tests/cluster/up.sh
+cluster-down: ## end what `make cluster` started (PURGE=1: its images and logs go too)
+	@bash tests/cluster/down.sh $(if $(PURGE),--purge)
 
 format: $(VENV)/.ready ## let ruff mend what it can
 	@$(BIN)/ruff check --fix --quiet libs services tests bench; $(BIN)/ruff format --quiet libs services tests bench
