@@ -8,10 +8,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -223,3 +223,8 @@ def backoff(errors: int, settings: InformerSettings) -> float:
     """Seconds to wait after the nth error in a row: doubled each time, bounded, with jitter of half."""
     most = min(settings.backoff_first_seconds * 2.0 ** min(errors - 1, 30), settings.backoff_most_seconds)
     return most * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def failing(informers: Iterable[Informer[Any]]) -> str:
+    """Why Kubernetes cannot be watched now, for people; "ok" where it can."""
+    return next((str(i.last_error) or "it does not answer" for i in informers if i.last_error is not None), "ok")

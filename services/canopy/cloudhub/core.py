@@ -12,17 +12,20 @@ import msgspec
 from canopy.contracts.devices import STATES
 from canopy.contracts.subject import BadToken, check_token
 from canopy.contracts.wire import (
+    MAX_PROBLEMS,
     MAX_STATE_BYTES,
     MAX_TWINS,
     PROTOCOL,
     DeviceState,
     Hello,
     Name,
+    Problem,
     Report,
     ReportResult,
     StateEntry,
     TwinRecord,
     TwinState,
+    bounded_problems,
 )
 from canopy.sync.sets import digest
 from canopy.sync.up import Stamp, Stored
@@ -128,6 +131,7 @@ def accepted(said: Said, node: str, stamp: Stamp, now_ms: int, bounds: Bounds) -
     _check_names(report)
     state = _state(bytes(report.content))
     _check_state(state, bounds)
+    state = msgspec.structs.replace(state, problems=_problems(state.problems))
     return TwinRecord(
         node=node,
         namespace=report.namespace,
@@ -191,6 +195,17 @@ def _check_twin(name: str, twin: TwinState, bounds: Bounds) -> None:
         if not 0 <= value.timestamp < MAX_NUMBER:
             raise Unacceptable(f"{where}.timestamp {value.timestamp}: should be milliseconds since 1970")
         _check_metadata(f"{where}.metadata", value.metadata)
+
+
+def _problems(problems: list[Problem]) -> list[Problem]:
+    """What is wrong with a device is cut, never a reason to refuse its state."""
+    return bounded_problems(p for p in problems[: 2 * MAX_PROBLEMS] if _is_problem(p))
+
+
+def _is_problem(p: Problem) -> bool:
+    words = 0 < len(p.code) <= MAX_TYPE_CHARACTERS and len(p.property) <= MAX_PROPERTY_CHARACTERS
+    times = 0 <= p.since < MAX_NUMBER and 0 <= p.last_success < MAX_NUMBER
+    return words and times and p.code.isalnum() and p.property.isprintable()
 
 
 def _check_metadata(where: str, metadata: Mapping[str, str]) -> None:

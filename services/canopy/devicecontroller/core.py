@@ -6,12 +6,14 @@
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import structs
 
 from canopy.contracts import wire
-from canopy.contracts.devices import API_VERSION, DEVICE, DeviceState, OwnerReference, Twin, TwinValue
+from canopy.contracts.devices import API_VERSION, DEVICE, Condition, DeviceState, OwnerReference, Twin, TwinValue
 from canopy.contracts.times import rfc3339
 from canopy.contracts.wire import Name, TwinRecord
 from canopy.devicecontroller.objects import STAMP, Seen, Source, StatusSeen
+from canopy.devicecontroller.troubles import conditions_of
 
 DeviceKey = tuple[str, str, str]
 """(node, namespace, name): a subject of TWINS."""
@@ -75,7 +77,9 @@ def decide(key: DeviceKey, device: Seen | None, seen: int, status: StatusSeen | 
 
 
 def _toward(device: Seen, twin: TwinRecord, status: StatusSeen | None) -> Step:
-    state, source = state_of(twin), Source(twin.node, twin.session, twin.n, device.revision, device.generation)
+    held = status.state.conditions if status else ()
+    state = structs.replace(state_of(twin), conditions=conditions_of(held, twin, device.generation))
+    source = Source(twin.node, twin.session, twin.n, device.revision, device.generation)
     owner = OwnerReference(api_version=API_VERSION, kind=DEVICE, name=device.name, uid=device.uid, controller=True)
     if status is None:
         return Write(device.id, "", state, source, owner, trace=twin.trace)
@@ -95,8 +99,12 @@ def _as_good(held: Source, new: Source) -> bool:
 
 
 def _same(a: DeviceState, b: DeviceState) -> bool:
-    """What we write; conditions and others' extensions are not ours."""
-    return (a.twins, a.state, a.last_online_time) == (b.twins, b.state, b.last_online_time)
+    """What we write; others' extensions are not ours."""
+    return (a.twins, a.state, a.last_online_time, _sorted(a)) == (b.twins, b.state, b.last_online_time, _sorted(b))
+
+
+def _sorted(state: DeviceState) -> list[Condition]:
+    return sorted(state.conditions, key=lambda c: c.type)
 
 
 def state_of(twin: TwinRecord) -> DeviceState:
@@ -126,12 +134,14 @@ def status_patch(write: Write, resource_version: str) -> bytes:
     object itself, and would be a second write each time.
     """
     state = write.state
-    status = {
+    status: dict[str, object] = {
         "twins": state.twins,
         "state": state.state,
         "lastOnlineTime": state.last_online_time,
         "extensions": {STAMP: msgspec.to_builtins(write.source)},
     }
+    if state.conditions:  # a merge replaces the list: those of others stand in it as they were read
+        status["conditions"] = state.conditions
     return wire.encode({"metadata": {"resourceVersion": resource_version}, "status": status})
 
 

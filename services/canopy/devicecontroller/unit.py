@@ -8,6 +8,7 @@ import msgspec
 
 from canopy.bus import Bus
 from canopy.bus.environment import Environment
+from canopy.bus.healths import LEADS
 from canopy.bus.streams import Follow, LastValues, Value
 from canopy.contracts import catalogue
 from canopy.contracts.wire import AsOf
@@ -18,6 +19,7 @@ from canopy.devicecontroller.lead import Lead
 from canopy.devicecontroller.replica import FIRST_EPOCH, Replica
 from canopy.devicecontroller.settings import Settings
 from canopy.kube.api import Kube
+from canopy.kube.informer import failing
 from canopy.kube.leader import LeaderSettings, identity
 from canopy.kube.leading import Leading
 from canopy.kube.patient import cluster, cluster_uid
@@ -55,6 +57,7 @@ class DeviceController:
 
         replica.cluster = await cluster_uid(kube)
         leading = self._leading(bus, kube, replica)
+        self._env.health.tell(LEADS, lambda: "yes" if leading.leads() else "no")
         self._env.metrics.gauge(
             "canopy_devicecontroller_leads", "Whether this replica leads: 1 or 0.", lambda: float(leading.leads())
         )
@@ -66,6 +69,7 @@ class DeviceController:
                 "Kinds of Kubernetes that cannot be watched now.",
                 lambda: sum(w.last_error is not None for w in watches),
             )
+            self._env.health.tell("kubernetes", lambda: failing(watches))
             for informer in watches:
                 tasks.create_task(informer.run())
             await _until_ready(replica, self._clock)

@@ -10,7 +10,7 @@ import msgspec
 
 from canopy.contracts.times import micro_time, millis, rfc3339
 from canopy.contracts.wire import Presence, encode
-from canopy.edgecontroller.core import NodeSeen
+from canopy.edgecontroller.core import Healthy, NodeSeen
 
 Json = dict[str, Any]
 
@@ -19,6 +19,9 @@ ROLE = "node-role.kubernetes.io/edge"
 TAINT: Json = {"key": "node.canopy.dev/edge", "effect": "NoSchedule"}
 LEASE_NAMESPACE = "kube-node-lease"
 READY, UNKNOWN = "True", "Unknown"
+EDGE_HEALTHY = "EdgeHealthy"
+OURS = ("Ready", EDGE_HEALTHY)
+MAX_MESSAGE_CHARACTERS = 1000
 MOST_LABELS = 32
 """How many of the labels that a node reports are taken."""
 
@@ -39,6 +42,7 @@ class _Meta(msgspec.Struct, rename="camel"):
 class _Condition(msgspec.Struct, rename="camel"):
     type: str
     status: str = ""
+    message: str = ""
     last_heartbeat_time: str | None = None
     last_transition_time: str | None = None
 
@@ -72,6 +76,7 @@ def read_node(raw: bytes) -> NodeSeen:
     meta, status = node.metadata, node.status or _Status()
     pairs = [(_CONDITION.decode(c), bytes(c)) for c in status.conditions]
     ready = next((c for c, _ in pairs if c.type == "Ready"), _Condition(type="Ready"))
+    healthy = next((c for c, _ in pairs if c.type == EDGE_HEALTHY), _Condition(type=EDGE_HEALTHY))
     return NodeSeen(
         name=meta.name,
         uid=meta.uid,
@@ -82,7 +87,9 @@ def read_node(raw: bytes) -> NodeSeen:
         kubelet=status.node_info.kubelet_version if status.node_info else "",
         labels=meta.labels,
         resource_version=meta.resource_version,
-        others=tuple(raw for c, raw in pairs if c.type != "Ready"),
+        others=tuple(raw for c, raw in pairs if c.type not in OURS),
+        health=(healthy.status, healthy.message),
+        health_since=millis(healthy.last_transition_time),
     )
 
 
@@ -133,9 +140,39 @@ def status_patch(node: NodeSeen, ready: bool, since: int, presence: Presence | N
     """
     word = READY if ready else UNKNOWN
     changed = node.ready_since if node.ready == word and node.ready_since else now
-    conditions = [*map(msgspec.Raw, node.others), _ready(word, now if ready else since, changed, since)]
+    conditions: list[Any] = [*map(msgspec.Raw, node.others), _ready(word, now if ready else since, changed, since)]
+    if (health := _health_now(node, ready, presence))[0]:
+        conditions.append(_healthy(health, node, now))
     status = {**(_said(presence) if presence else {}), "conditions": conditions}
     return encode({"metadata": {"resourceVersion": node.resource_version}, "status": status})
+
+
+def health_of(presence: Presence | None) -> Healthy | None:
+    """EdgeHealthy as a node's last word has it; None where it said nothing of its units."""
+    if presence is None or not presence.health:
+        return None
+    wrong = [f"{unit}: {text}" for unit, text in sorted(presence.health.items()) if text != "ok"]
+    return ("False", "; ".join(wrong)[:MAX_MESSAGE_CHARACTERS]) if wrong else ("True", "all units are well")
+
+
+def _health_now(node: NodeSeen, ready: bool, presence: Presence | None) -> Healthy:
+    """As it was where the node says nothing of it; nobody knows while it is gone."""
+    if not ready:
+        return (UNKNOWN, "the node is not heard") if node.health[0] else node.health
+    return health_of(presence) or node.health
+
+
+def _healthy(health: Healthy, node: NodeSeen, now: int) -> Json:
+    status, message = health
+    since = node.health_since if node.health[0] == status and node.health_since else now
+    return {
+        "type": EDGE_HEALTHY,
+        "status": status,
+        "reason": {"True": "UnitsAreWell", "False": "UnitsAreNotWell"}.get(status, "NodeStatusUnknown"),
+        "message": message,
+        "lastHeartbeatTime": rfc3339(now),
+        "lastTransitionTime": rfc3339(since),
+    }
 
 
 def _ready(word: str, heartbeat: int, changed: int, since: int) -> Json:

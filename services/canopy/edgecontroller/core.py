@@ -18,6 +18,10 @@ class Rules:
     listen_first_ms: int = 25_000
 
 
+Healthy = tuple[str, str]
+"""Status and message of the condition EdgeHealthy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """A node's last word: when it came here, and what it said of itself."""
@@ -41,6 +45,8 @@ class NodeSeen:
     resource_version: str
     others: tuple[bytes, ...] = ()
     """Conditions that are not ours, as JSON."""
+    health: Healthy = ("", "")
+    health_since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +107,27 @@ class Plan:
     """The Node of that name is not ours: an existing kubelet's."""
 
 
-def decide(view: View, now: int, rules: Rules, labels: dict[str, str], kubelet: str) -> Plan:
-    """`labels` and `kubelet` are what the Node should have, from what the node said last (empty: it said nothing)."""
+_Said = tuple[str, Healthy | None]
+"""The software's name, and the health, as the node says them."""
+
+
+def decide(
+    view: View, now: int, rules: Rules, labels: dict[str, str], kubelet: str, health: Healthy | None = None
+) -> Plan:
+    """`labels`, `kubelet` and `health` are what the Node should have, from what the node said last (empty: nothing)."""
     if view.node is None:
         came = view.heard is not None and now - view.heard.at < rules.gone_after_ms
         return Plan((Create(view.heard.presence),)) if view.heard and came else Plan()
     if not view.node.managed:
         return Plan(foreign=True)
-    return _of_ours(view, view.node, now, rules, labels, kubelet)
+    return _of_ours(view, view.node, now, rules, labels, (kubelet, health))
 
 
-def _of_ours(view: View, node: NodeSeen, now: int, rules: Rules, labels: dict[str, str], kubelet: str) -> Plan:
+def _of_ours(view: View, node: NodeSeen, now: int, rules: Rules, labels: dict[str, str], said: _Said) -> Plan:
     here = now - view.last_seen < rules.gone_after_ms
     actions: list[Action] = []
     if here or _may_judge(view, now, rules):
-        actions += _status(view, node, now, rules, here, kubelet)
+        actions += _status(view, node, now, rules, here, said)
     missing = {k: v for k, v in labels.items() if node.labels.get(k) != v}
     if missing:
         actions.append(SetLabels(missing))
@@ -129,12 +141,14 @@ def _may_judge(view: View, now: int, rules: Rules) -> bool:
     return view.listening_since is not None and now - view.listening_since >= rules.listen_first_ms
 
 
-def _status(view: View, node: NodeSeen, now: int, rules: Rules, here: bool, kubelet: str) -> list[Action]:
+def _status(view: View, node: NodeSeen, now: int, rules: Rules, here: bool, said: _Said) -> list[Action]:
+    kubelet, health = said
     presence = view.heard.presence if view.heard else None
     turned = node.ready != ("True" if here else "Unknown")
     stale = now - node.heartbeat >= rules.refresh_ms and here
     renamed = bool(kubelet) and kubelet != node.kubelet
-    return [SetStatus(here, view.last_seen, presence)] if turned or stale or renamed else []
+    ails = here and health is not None and health != node.health
+    return [SetStatus(here, view.last_seen, presence)] if turned or stale or renamed or ails else []
 
 
 def _next_look(view: View, now: int, rules: Rules, here: bool) -> int | None:

@@ -85,7 +85,8 @@ class NodeWriter:
         view = View(heard, node, self.renewed.get(name, 0), replica.listening_since)
         labels = bodies.labels_of(heard.presence, self._allowed) if heard else {}
         kubelet = bodies.kubelet_of(heard.presence if heard else None)
-        return core.decide(view, self._clock.now_ms(), self._rules, labels, kubelet)
+        health = bodies.health_of(heard.presence if heard else None)
+        return core.decide(view, self._clock.now_ms(), self._rules, labels, kubelet, health)
 
     def _leave_alone(self, name: str) -> None:
         """Said once."""

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 from canopy.bus import Bus
 from canopy.bus.environment import Environment
+from canopy.bus.healths import LEADS
 from canopy.contracts import catalogue
 from canopy.edgecontroller.adapters.kube import informer
 from canopy.edgecontroller.core import Rules
@@ -15,6 +16,7 @@ from canopy.edgecontroller.lead import Lead
 from canopy.edgecontroller.replica import Replica
 from canopy.edgecontroller.settings import Settings
 from canopy.kube.api import Kube
+from canopy.kube.informer import failing
 from canopy.kube.leader import LeaderSettings, identity
 from canopy.kube.leading import Leading
 from canopy.kube.patient import cluster
@@ -49,6 +51,8 @@ class EdgeController:
         leading = self._leading(kube, replica)
         self._gauges(replica, leading)
         nodes = informer(kube, replica)
+        self._env.health.tell(LEADS, lambda: "yes" if leading.leads() else "no")
+        self._env.health.tell("kubernetes", lambda: failing([nodes]))
         self._env.metrics.gauge(
             "canopy_edgecontroller_watches_failing",
             "Kinds of Kubernetes that cannot be watched now.",

@@ -14,6 +14,7 @@ from canopy.contracts.wire import (
     MAX_TWINS,
     DeviceState,
     Hello,
+    Problem,
     Side,
     StateEntry,
     TwinRecord,
@@ -121,6 +122,17 @@ def test_what_the_edge_may_take_is_accepted(make_report: Any, twins: int, value:
 def test_a_trace_that_is_no_trace_is_dropped_not_refused(make_report: Any) -> None:
     for trace, kept in (("00-ab-cd-01", "00-ab-cd-01"), ("x" * 500, ""), ("a\r\nb", "")):
         assert accepted(said(make_report("d", "1", trace=trace)), "n", (1, 1), 0, BOUNDS).trace == kept
+
+
+def test_what_is_wrong_with_a_device_is_cut_and_never_refuses_its_state(make_report: Any) -> None:
+    good = Problem(code="Unreachable", reason="no\x1b answer", since=5)
+    nonsense = [Problem(code=""), Problem(code="a b"), Problem(code="Late", since=-1), Problem(code="x" * 99)]
+    many = [Problem(code="ReadFailed", reason="r" * 999, property=f"p{i}") for i in range(999)]
+    state = DeviceState(problems=[good, *nonsense, *many])
+    kept = accepted(said(make_report("d", "1", content=msgspec.Raw(encode(state)))), "n", (1, 1), 0, BOUNDS)
+    first, *others = kept.state.problems
+    assert first == Problem(code="Unreachable", reason="no  answer", since=5)
+    assert len(others) == 31 and all(len(p.reason) == 200 for p in others)
 
 
 def test_the_second_of_a_device_in_a_batch_is_found(make_report: Any) -> None:

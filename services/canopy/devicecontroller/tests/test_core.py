@@ -5,8 +5,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from canopy.contracts.devices import DEVICE
-from canopy.contracts.wire import DeviceState, Side, TwinRecord, TwinState
+from canopy.contracts.devices import DEVICE, Condition
+from canopy.contracts.wire import DeviceState, Problem, Side, TwinRecord, TwinState
 from canopy.devicecontroller import core
 from canopy.devicecontroller.core import LookAgain, Nothing, Purge, Record, Write, decide
 from canopy.devicecontroller.objects import STAMP, Seen, Source, StatusSeen, read_status
@@ -43,6 +43,10 @@ def edited(**changes):
     return replace(STATUS, state=msgspec.structs.replace(STATUS.state, **changes))
 
 
+THEIRS = Condition(type="Theirs", status="True")
+PROBLEM = Problem(code="ReadFailed", reason="illegal data address", property="t", since=1_700_000_000_000)
+TROUBLED = rec(state=msgspec.structs.replace(STATE, problems=[PROBLEM]))
+
 TABLE = [
     # what holds, device, seen, status, record, what is done
     ("nothing was ever reported", DEV, 10, STATUS, None, Nothing),
@@ -54,6 +58,8 @@ TABLE = [
     ("somebody edited a twin", DEV, 10, edited(twins=()), REC, Write),
     ("somebody edited the last online time", DEV, 10, edited(last_online_time=""), REC, Write),
     ("somebody added an extension of theirs", DEV, 10, edited(extensions={"x": 1}), REC, Nothing),
+    ("somebody took our condition away", DEV, 10, STATUS, TROUBLED, Write),
+    ("somebody added a condition of theirs", DEV, 10, edited(conditions=(THEIRS,)), REC, Nothing),
     ("the DeviceStatus is nobody's", DEV, 10, replace(STATUS, owner=""), REC, Write),
     ("RULES 25: its owner is another uid", DEV, 10, replace(STATUS, owner="u0"), REC, LookAgain),
     ("RULES 25: it was derived from a later Device", DEV, 10, source(device_revision=11), REC, LookAgain),
@@ -109,11 +115,12 @@ def test_the_patch_is_kubeedges_shape_with_our_stamp_in_the_extensions():
     }
 
 
-def test_what_was_written_reads_back_as_nothing_to_do():
-    write = decide(KEY, DEV, 10, None, REC)
+@pytest.mark.parametrize("record", [REC, TROUBLED])
+def test_what_was_written_reads_back_as_nothing_to_do(record):
+    write = decide(KEY, DEV, 10, None, record)
     obj = msgspec.json.decode(core.new_status(write))
     obj["status"] = msgspec.json.decode(core.status_patch(write, "501"))["status"]
     obj["metadata"]["resourceVersion"] = "502"
     read = read_status(msgspec.json.encode(obj))
     assert read.owner == "u1"
-    assert decide(KEY, DEV, 10, read, REC) == Nothing()
+    assert decide(KEY, DEV, 10, read, record) == Nothing()

@@ -2,6 +2,8 @@
 
 import json
 
+from msgspec import structs
+
 from canopy.contracts.wire import Presence
 from canopy.edgecontroller import bodies
 
@@ -51,6 +53,16 @@ def test_others_conditions_stay_and_the_time_of_the_turn_is_kept():
     disk, ready = patch["status"]["conditions"]
     assert disk["type"] == "Disk" and patch["metadata"]["resourceVersion"] == "5"
     assert ready["reason"] == "NodeStatusUnknown" and "2023-11-14T22:13:20Z" in ready["message"]
+
+
+def test_a_sick_unit_is_a_condition_of_its_node_and_unknown_while_the_node_is_gone():
+    sick = structs.replace(PRESENCE, health={"edgehub": "ok", "mapper": "silent since 2023-11-14T22:13:20Z"})
+    patch = json.loads(bodies.status_patch(node(), True, NOW, sick, NOW))
+    seen = node(conditions=patch["status"]["conditions"])
+    assert seen.health == ("False", "mapper: silent since 2023-11-14T22:13:20Z") and seen.health_since == NOW
+    assert seen.health == bodies.health_of(sick) and seen.others == ()
+    gone = json.loads(bodies.status_patch(seen, False, NOW, sick, NOW + 40_000))["status"]["conditions"]
+    assert [(c["type"], c["status"]) for c in gone] == [("Ready", "Unknown"), ("EdgeHealthy", "Unknown")]
 
 
 def test_a_lease_reads_back_to_the_millisecond_and_goes_with_its_node():

@@ -20,8 +20,8 @@ def view(heard_ago=None, node=NODE, renewed_ago=None, listening=LONG):
     return View(heard, node, 0 if renewed_ago is None else NOW - renewed_ago, listening)
 
 
-def plan(view, labels=None, kubelet="canopy-0.1"):
-    return decide(view, NOW, RULES, labels or {}, kubelet)
+def plan(view, labels=None, kubelet="canopy-0.1", health=None):
+    return decide(view, NOW, RULES, labels or {}, kubelet, health)
 
 
 def node(**changes):
@@ -63,6 +63,19 @@ def test_a_kubelets_node_of_the_same_name_is_left_alone():
 
 def test_a_label_is_set_when_the_node_has_none_or_another():
     assert plan(view(0, renewed_ago=0), {"l": "1", "m": "2"}).actions == (SetLabels({"m": "2"}),)
+
+
+@pytest.mark.parametrize(
+    ("what", "held", "said", "writes"),
+    [
+        ("a node that says nothing of its units", ("", ""), None, False),
+        ("the first word", ("", ""), ("True", "all"), True),
+        ("the same word", ("True", "all"), ("True", "all"), False),
+        ("a unit fell silent", ("True", "all"), ("False", "mapper: silent"), True),
+    ],
+)
+def test_the_health_of_a_nodes_units_is_written_when_it_changes(what, held, said, writes):
+    assert (plan(view(0, node(health=held), 0), health=said).actions == (UP,)) == writes, what
 
 
 def test_a_node_is_looked_at_when_its_silence_will_have_lasted_too_long():
