@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types architecture unit integration bench cluster cluster-down format lock clean
+.PHONY: help demo test check lint types architecture unit integration bench render cluster cluster-down format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,6 +27,7 @@ demo: $(VENV)/.ready ## the main job, on this machine (ARGS=--once: tell the sto
 
 test: $(VENV)/.ready ## everything that needs no container engine (ARGS=... goes to pytest)
 	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest -q -m "not server and not conformance" tests/manifests
 	@$(BIN)/pytest -m server -n 2 --dist loadgroup $(ARGS)
 
 check: lint types architecture unit ## lint, types, architecture, pure unit tests; no server
@@ -54,6 +55,9 @@ cluster: ## a real one-node Kubernetes on this machine (Linux, root; built once,
 	@bash tests/cluster/up.sh
 cluster-down: ## end what `make cluster` started (PURGE=1: its images and logs go too)
 	@bash tests/cluster/down.sh $(if $(PURGE),--purge)
+
+render: ## the manifests as Kubernetes gets them (OVERLAY=dev, ci or production; needs kubectl)
+	@kubectl kustomize deploy/k8s/overlays/$(or $(OVERLAY),production)
 
 format: $(VENV)/.ready ## let ruff mend what it can
 	@$(BIN)/ruff check --fix --quiet libs services tests bench; $(BIN)/ruff format --quiet libs services tests bench
