@@ -88,7 +88,7 @@ Y
 start containerd containerd --config "$state/containerd.toml"
 
 start kube-apiserver "$programs/kube-apiserver" --etcd-servers=$etcd --advertise-address=$node_ip --bind-address=$node_ip \
-  --secure-port=16443 --service-cluster-ip-range=$services --authorization-mode=Node,RBAC --anonymous-auth=false \
+  --secure-port=6443 --service-cluster-ip-range=$services --authorization-mode=Node,RBAC --anonymous-auth=false \
   --enable-admission-plugins=NodeRestriction --allow-privileged=true --client-ca-file="$pki/ca.crt" \
   --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" \
   --kubelet-client-certificate="$pki/apiserver-kubelet.crt" --kubelet-client-key="$pki/apiserver-kubelet.key" \
