@@ -43,7 +43,7 @@ class Bus:
         letters: DeadLetters | None = None,
     ) -> None:
         self.connection, self.unit, self.node = connection, unit, node
-        self.telemetry, self.letters = telemetry, letters or DeadLetters(unit)
+        self.telemetry, self.letters = telemetry, letters if letters is not None else DeadLetters(unit)
         self._role = role or ROLES[unit]
         self._asks = Asks(connection, f"_INBOX.{unit}")
         self._link = Asks(connection, f"node.{node.replace('.', '_')}.in.r") if node else None

@@ -53,8 +53,9 @@ class DeadLetters:
             self._known[letter.id] = letter
             self._unsent[letter.id] = 0.0
 
-    def __len__(self) -> int:
-        """How many wait to be sent."""
+    @property
+    def unsent(self) -> int:
+        """How many the cloud does not have as they are now."""
         return len(self._unsent)
 
     def failed(

@@ -16,12 +16,13 @@ from canopy.devicetwin import core, payloads
 from canopy.devicetwin.core import Asked, Kind, Refused, TwinAsked
 from canopy.devicetwin.desired import Facts, adopt
 from canopy.devicetwin.device import Device
-from canopy.devicetwin.events import Acknowledged, Event, Repeat, Reported, Resend, SetRead, Spoken
+from canopy.devicetwin.events import Acknowledged, Bug, Event, Repeat, Reported, Resend, SetRead, Spoken
 from canopy.devicetwin.shelf import seal
 from canopy.devicetwin.topics import Said, Topics
 from canopy.runtime.telemetry import joined, newest
 
 log = logging.getLogger("canopy.devicetwin")
+SET_ASIDE = Refused(500, "internal error: the message was set aside; see canopy deadletters")
 
 
 class Context(NamedTuple):
@@ -40,24 +41,60 @@ class Batch:
     def __init__(self, held: Mapping[Name, Device], now: int, context: Context) -> None:
         self._held, self._now, self._context = held, now, context
         self._new: dict[Name, Device | None] = {}
+        self._undo: dict[Name, tuple[Device | None] | None] = {}
         self._mappers: dict[Name, None] = {}
         self.said: list[Said] = []
         self.answers: list[tuple[Callable[[MapperResult | None], None], MapperResult]] = []
         self.then: list[Callable[[], None]] = []
         self.refused_desired: dict[tuple[Name, str, str], str] = {}
         self.as_of: AsOf | None = None
-        self.failed = 0
+        self.bugs: list[Bug] = []
         self._asked = False
 
     def take(self, event: Event) -> None:
-        """Apply one event. One that shows a bug of ours is logged and counted; it changes nothing."""
+        """Apply one event. One that shows a bug of ours changes nothing, and stands in `bugs`."""
+        bug = self._attempt(_HANDLERS[type(event)], event)
+        if bug is not None:
+            self.set_aside(event, bug)
+
+    def set_aside(self, event: Event, bug: Exception) -> None:
+        """In place of `take`: only tell whoever waits that it cannot be applied."""
+        match event:
+            case Spoken():
+                self.bugs.append(Bug(event.address, bug, event.data, event.trace))
+                self._attempt(Batch._excuse, event)
+            case Reported(report=report):
+                self.bugs.append(Bug(f"report of {report.namespace}/{report.name}", bug, encode(report), event.trace))
+                self.answers.append((event.answer, MapperResult(outcome="refused", reason=SET_ASIDE.reason)))
+            case _:
+                self.bugs.append(Bug(type(event).__name__, bug))
+
+    def _excuse(self, event: Spoken) -> None:
+        place = self._context.topics.place(event.address)
+        if place is not None:
+            event_id = payloads.read(payloads.GET, event.data or b"{}").event_id
+            self._refuse(_ANSWER_TOPICS[place.topic.pattern], place.name, event_id, SET_ASIDE)
+
+    def _attempt(self, step: Callable[..., None], *arguments: Any) -> Exception | None:
+        """All of the step or nothing of it."""
+        self._undo.clear()
+        said, answers = len(self.said), len(self.answers)
         try:
-            _HANDLERS[type(event)](self, event)
-        except Exception:
-            self.failed += 1
-            log.exception("an event was passed over: %s", str(event)[:300])
-            if isinstance(event, Reported):
-                self.answers.append((event.answer, MapperResult(outcome="refused", reason="internal error")))
+            step(self, *arguments)
+        except Exception as bug:
+            del self.said[said:], self.answers[answers:]
+            for name, before in self._undo.items():
+                if before is None:
+                    del self._new[name]
+                else:
+                    self._new[name] = before[0]
+            return bug
+        return None
+
+    def _put(self, name: Name, device: Device | None) -> None:
+        if name not in self._undo:
+            self._undo[name] = (self._new[name],) if name in self._new else None
+        self._new[name] = device
 
     def changes(self) -> dict[Name, tuple[Device, bytes] | None]:
         """What is to be stored: devices that differ from before, sealed."""
@@ -140,7 +177,8 @@ class Batch:
         done = core.update(before, said.twin, self._now, self._context.most_value_bytes)
         if isinstance(done, Refused):
             return self._refuse(c.TWIN_UPDATE_RESULT, name, said.event_id, done)
-        after = self._new[name] = self._traced(before, done.device, said.traceparent or event.trace)
+        after = self._traced(before, done.device, said.traceparent or event.trace)
+        self._put(name, after)
         self._say(c.TWIN_UPDATE_RESULT, name, *payloads.result(said.event_id, self._now, after, said.twin, done.keys))
         if done.keys:
             self._say(c.TWIN_DOCUMENT, name, *payloads.document(said.event_id, self._now, before, after, done.keys))
@@ -154,7 +192,8 @@ class Batch:
         after = core.say_state(before, said.state, self._now)
         if isinstance(after, Refused):
             return self._refuse(c.STATE_UPDATE_RESULT, name, said.event_id, after)
-        after = self._new[name] = self._traced(before, after, said.traceparent or event.trace)
+        after = self._traced(before, after, said.traceparent or event.trace)
+        self._put(name, after)
         self._say(c.STATE_UPDATE_RESULT, name, payloads.state(self._context.new_id(), self._now, after))
         if after.state.state == "online":
             self._say_delta(after)
@@ -192,7 +231,7 @@ class Batch:
         after = self._traced(before, after, event.trace or report.trace, bool(report.trace))
         if after is not before:  # a repeat of equal values changes nothing: its number need not be stored
             after = replace(after, local=replace(after.local, mapper=report.mapper, seq=report.seq))
-            self._new[name] = after
+            self._put(name, after)
         return MapperResult(outcome="ok", desired=core.differing(after.state))
 
     def _by_mapper(self, before: Device, report: MapperReport) -> Device | Refused:
@@ -217,16 +256,21 @@ class Batch:
 
     # --- what the cloud says ------------------------------------------------------------------------------------------
     def _set_read(self, event: SetRead) -> None:
+        """A device that shows a bug of ours stays as it is; the others are taken."""
         for name in sorted(self._held.keys() - event.devices.keys()):
-            self._go(name)
+            self._each(name, self._attempt(Batch._go, name))
         for name, said in event.devices.items():
-            self._adopt(name, said)
+            self._each(name, self._attempt(Batch._adopt, name, said))
         self.as_of = event.as_of
+
+    def _each(self, name: Name, bug: Exception | None) -> None:
+        if bug is not None:
+            self.bugs.append(Bug(f"Device {name[0]}/{name[1]}", bug))
 
     def _go(self, name: Name) -> None:
         device = self._device(name)
         if device is not None:
-            self._new[name] = None
+            self._put(name, None)
             self._say_node(c.MEMBERSHIP_UPDATED, payloads.went(self._context.new_id(), self._now, device))
 
     def _adopt(self, name: Name, said: Facts) -> None:
@@ -238,7 +282,8 @@ class Batch:
         for key, why in done.refused.items():
             self.refused_desired[(name, key, said.spec.properties[key].desired or "")] = why
         base = before or Device(*name, said.uid)
-        after = self._new[name] = self._traced(base, done.device, said.trace if done.keys else "")
+        after = self._traced(base, done.device, said.trace if done.keys else "")
+        self._put(name, after)
         if before is None:
             self._say_node(c.MEMBERSHIP_UPDATED, payloads.came(self._context.new_id(), self._now, after))
         if done.keys:
@@ -250,13 +295,13 @@ class Batch:
         for entry in event.entries:
             device = self._device(entry.key)
             if device is not None and not device.acknowledged and device.entry == entry:
-                self._new[entry.key] = replace(device, acknowledged=True)
+                self._put(entry.key, replace(device, acknowledged=True))
 
     def _resend(self, event: Resend) -> None:
         for name in event.names:
             device = self._device(name)
             if device is not None and device.revision and device.acknowledged:
-                self._new[name] = replace(device, acknowledged=False)
+                self._put(name, replace(device, acknowledged=False))
 
     def _repeat(self, event: Repeat) -> None:
         for name in event.names:

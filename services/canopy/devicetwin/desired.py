@@ -4,7 +4,7 @@ A desired value is taken when (uid, value) differs from the last one taken: so a
 another's old value again, and a new uid starts anew. What the property refuses is not taken, and said once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -46,8 +46,13 @@ class Adopted(NamedTuple):
     refused: dict[str, str]
 
 
-def facts(puts: Iterable[Put]) -> tuple[dict[Name, Facts], dict[Name, str]]:
-    """The devices of a set, and what is wrong with those that cannot be read (they keep nothing but their uid)."""
+def facts(
+    puts: Iterable[Put], bug: Callable[[Put, Exception], None] = lambda put, error: None
+) -> tuple[dict[Name, Facts], dict[Name, str]]:
+    """The devices of a set, and what is wrong with those that cannot be read (they keep nothing but their uid).
+
+    `bug` hears of those whose reading raised what nobody expected: they do not keep the others from being taken.
+    """
     devices, models, wrong = [], {}, {}
     for put in puts:
         kind, namespace, name = put.entry.key
@@ -60,7 +65,15 @@ def facts(puts: Iterable[Put]) -> tuple[dict[Name, Facts], dict[Name, str]]:
             wrong[(namespace, name)] = f"{kind} {namespace}/{name}: {e}"
             if kind == api.DEVICE:
                 devices.append((put, api.Device()))
-    return {p.entry.key[1:]: _facts(p, d, models) for p, d in devices}, wrong
+    found = {}
+    for put, device in devices:
+        try:
+            found[put.entry.key[1:]] = _facts(put, device, models)
+        except Exception as e:
+            bug(put, e)
+            wrong[put.entry.key[1:]] = f"{put.entry.kind} {put.entry.namespace}/{put.entry.name}: {e!r}"
+            found[put.entry.key[1:]] = Facts(put.entry.uid, 0, Spec())
+    return found, wrong
 
 
 def _facts(put: Put, device: api.Device, models: dict[Name, api.DeviceModel]) -> Facts:

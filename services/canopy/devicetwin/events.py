@@ -10,13 +10,14 @@ from canopy.devicetwin.desired import Facts
 class Spoken(NamedTuple):
     """A message on one of the topics on which devices speak, with the `traceparent` of its header.
 
-    `time_ns` is when the gateway stored it, or when it was heard.
+    `time_ns` is when the gateway stored it, or when it was heard; `seq` its place in the stream (0: not stored).
     """
 
     address: str
     data: bytes
     trace: str = ""
     time_ns: int = 0
+    seq: int = 0
 
 
 class Reported(NamedTuple):
@@ -51,6 +52,15 @@ class Repeat(NamedTuple):
     """Devices to which their delta is said again."""
 
     names: tuple[Name, ...]
+
+
+class Bug(NamedTuple):
+    """What could not be applied: where it came from, its body, its trace, and what it raised."""
+
+    source: str
+    error: Exception
+    body: bytes = b""
+    trace: str = ""
 
 
 Event = Spoken | Reported | SetRead | Acknowledged | Resend | Repeat

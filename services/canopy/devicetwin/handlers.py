@@ -6,7 +6,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from canopy.bus import AskFailed, Bus, Place, Retry
@@ -15,6 +15,7 @@ from canopy.bus.gateway import Incoming
 from canopy.bus.jsapi import StreamError
 from canopy.contracts.wire import AsOf, MapperReport, MapperResult, Nothing, Put, Summary
 from canopy.devicetwin import core
+from canopy.devicetwin.apart import committed
 from canopy.devicetwin.batch import Batch, Context
 from canopy.devicetwin.desired import facts
 from canopy.devicetwin.events import Event, Repeat, Reported, SetRead, Spoken, in_order
@@ -25,6 +26,7 @@ from canopy.devicetwin.stream import Stream
 from canopy.devicetwin.topics import Said
 from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock
+from canopy.runtime.letters import DeadLetters
 from canopy.runtime.metrics import Counter
 
 log = logging.getLogger("canopy.devicetwin")
@@ -70,7 +72,9 @@ class Handlers:
         wake_source: Callable[[], None],
         waiting_max: int,
         rng: random.Random,
+        letters: DeadLetters | None = None,
     ) -> None:
+        self._letters = letters if letters is not None else DeadLetters("devicetwin")
         self._bus, self._stream, self._rows, self._shelf = bus, stream, rows, shelf
         self.as_of = as_of
         self._context, self._clock, self._counts = context, clock, counts
@@ -102,10 +106,14 @@ class Handlers:
 
     def read(self, puts: Iterable[Put], as_of: AsOf) -> bool:
         """The proven set of devices, whole."""
-        devices, wrong = facts(puts)
+        devices, wrong = facts(puts, self._cannot_read)
         for name, why in wrong.items():
             self._warn_once((name, why), f"cannot be read: {why}")
         return self.put(SetRead(devices, as_of))
+
+    def _cannot_read(self, put: Put, bug: Exception) -> None:
+        kind, namespace, name = put.entry.key
+        self._letters.failed(f"{kind} {namespace}/{name}", bug, bytes(put.body))
 
     async def reported(self, report: MapperReport, place: Place[MapperReport]) -> MapperResult:
         """A mapper's report: answered when it is stored."""
@@ -192,27 +200,46 @@ class Handlers:
     async def _whole(self, gathered: Gathered) -> None:
         """One batch; if it cannot be stored, nothing of it is acknowledged and the stream is read again."""
         fresh, position = self._stream.fresh(gathered.arrived)
-        batch = Batch(self._shelf.devices, self._clock.now_ms(), self._context)
-        stored = [Spoken(m.subject, m.data, "", m.time_ns) for m in fresh]
-        for event in in_order(stored, gathered.events):
-            batch.take(event)
-        batch.finish()
-        changes = batch.changes()
+        stored = [Spoken(m.subject, m.data, "", m.time_ns, m.seq) for m in fresh]
+        events = list(in_order(stored, gathered.events))
         try:
-            if changes:
-                await self._rows.write(changes, position, batch.as_of or self.as_of)
-                self._counts.commits.add()
+            if events:
+                await committed(events, self._commit, self._set_aside)
         except Exception:
-            log.exception("a batch of %d could not be stored; it is read again", len(fresh) + len(gathered.events))
+            log.exception("of a batch of %d not all could be stored; it is read again", len(events))
             _give_up(gathered.events)
             self._set = False
             await self._clock.wait(self._woken, self._resume_wait.next_seconds())
             return
-        self._keep(changes, batch)
-        await self._say(batch.said)
         await self._stream.stored(gathered.arrived, position)
+
+    async def _commit(self, events: Sequence[Event]) -> None:
+        """Decide, store, keep, say: all of these events, in one transaction."""
+        batch = self._begun()
+        for event in events:
+            batch.take(event)
+        batch.finish()
+        await self._through(batch, events)
+
+    async def _set_aside(self, event: Event, bug: Exception) -> None:
+        """It could not be committed alone: whoever waits is told, and what comes behind it goes on."""
+        batch = self._begun()
+        batch.set_aside(event, bug)
+        await self._through(batch, [event])
+
+    def _begun(self) -> Batch:
+        return Batch(self._shelf.devices, self._clock.now_ms(), self._context)
+
+    async def _through(self, batch: Batch, events: Sequence[Event]) -> None:
+        changes, position = batch.changes(), self._stream.behind(events)
+        if changes:
+            await self._rows.write(changes, position, batch.as_of or self.as_of)
+            self._counts.commits.add()
+        self._keep(changes, batch)
+        self._stream.position = position
+        await self._say(batch.said)
         self._answer(batch)
-        self._counts.messages.add(len(fresh) + len(gathered.events))
+        self._counts.messages.add(len(events))
 
     def _keep(self, changes: Changes, batch: Batch) -> None:
         now = self._clock.monotonic()
@@ -239,8 +266,9 @@ class Handlers:
             answer(result)
         for then in batch.then:
             then()
-        if batch.failed:
-            self._counts.failed.add(batch.failed)
+        for bug in batch.bugs:
+            self._counts.failed.add()
+            self._letters.failed(bug.source, bug.error, bug.body, trace=bug.trace)
 
     def _warn(self, batch: Batch) -> None:
         for (name, key, value), why in batch.refused_desired.items():

@@ -5,10 +5,12 @@ messages that lay there at connect and are not newer than the position are passe
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from canopy.bus.gateway import Incoming
+from canopy.devicetwin.events import Event, Spoken
 from canopy.sync.ingest import Position, Resume, StreamNow, resume
 
 log = logging.getLogger("canopy.devicetwin")
@@ -86,6 +88,16 @@ class Stream:
         if found:
             position = Position(found[-1].seq, found[-1].time_ns, run.now.created, run.now.run)
         return found, position
+
+    def behind(self, events: Sequence[Event]) -> Position:
+        """The position once these are applied: that of the last one that the stream holds."""
+        run = self._run
+        last = next((e for e in reversed(events) if isinstance(e, Spoken) and e.seq), None)
+        return (
+            self.position
+            if last is None or run is None
+            else Position(last.seq, last.time_ns, run.now.created, run.now.run)
+        )
 
     async def stored(self, arrived: list[Incoming], position: Position) -> None:
         """The batch is committed: acknowledge it."""

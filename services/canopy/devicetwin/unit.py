@@ -130,6 +130,7 @@ class DeviceTwin:
             gateway.wake,
             settings.waiting_max_messages,
             rng,
+            bus.letters,
         )
 
     async def _listen(self, bus: Bus, handlers: Handlers, reports: Reports, reading: SetReader) -> None:

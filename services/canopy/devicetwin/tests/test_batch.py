@@ -300,7 +300,18 @@ def test_a_bug_in_one_event_is_counted_and_does_not_stop_the_batch() -> None:
     desk = Desk(device())
     broken = Spoken(c.TWIN_UPDATE.at(namespace="default", name="d1"), None)  # type: ignore[arg-type]
     said = desk.take(broken, update("e2", heat=actual("1")))
-    assert desk.last.failed == 1 and said[0][1]["event_id"] == "e2"
+    assert len(desk.last.bugs) == 1
+    results = [(s[1].get("code"), s[1]["event_id"]) for s in said if s[0].endswith("result")]
+    assert results == [(500, ""), (None, "e2")]
+
+
+def test_a_device_that_shows_a_bug_stays_as_it_is_and_the_others_of_the_set_are_taken() -> None:
+    desk = Desk(device(), Device("default", "d2", "u2"))
+    broken = Facts("u1", 8, None)  # type: ignore[arg-type]
+    said = desk.take(SetRead({D1: broken, ("default", "d3"): Facts("u3", 8, Spec())}, AsOf(epoch=1, revisions={})))
+    assert [b.source for b in desk.last.bugs] == ["Device default/d1"]
+    assert set(desk.shelf.devices) == {D1, ("default", "d3")} and desk.shelf.devices[D1].device_revision == 0
+    assert sum(address.endswith("membership.updated") for address, _ in said) == 2
 
 
 def test_what_a_mapper_says_is_wrong_is_kept_with_the_state_until_it_says_otherwise() -> None:

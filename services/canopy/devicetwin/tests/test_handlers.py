@@ -1,6 +1,7 @@
 """The worker with fakes: nothing is answered, acknowledged or kept that could not be stored."""
 
 import asyncio
+import base64
 import json
 import random
 import sqlite3
@@ -23,6 +24,7 @@ from canopy.devicetwin.shelf import Shelf, seal
 from canopy.devicetwin.stream import Stream
 from canopy.devicetwin.topics import Topics
 from canopy.runtime.clock import SystemClock
+from canopy.runtime.letters import DeadLetters
 from canopy.runtime.metrics import Metrics
 from canopy.runtime.telemetry import Telemetry
 from canopy.store.migrations import migrations_of
@@ -80,8 +82,8 @@ class FakeSource:
     def wake(self) -> None:
         self._woken.set()
 
-    def report(self, seq: int, value: str) -> None:
-        body = {"event_id": f"e{seq}", "twin": {"t": {"actual": {"value": value}}}}
+    def report(self, seq: int, value: str, twin: str = "t") -> None:
+        body = {"event_id": f"e{seq}", "twin": {twin: {"actual": {"value": value}}}}
         address = c.TWIN_UPDATE.at(namespace="default", name="d1")
         self.messages.append(Incoming(address, json.dumps(body).encode(), seq, seq, str(seq)))
         self.wake()
@@ -99,6 +101,18 @@ class Broken(Rows):
         await super().write(changes, position, as_of)
 
 
+class Poisoned(Broken):
+    """Rows that cannot be written while one of them has a twin called `poison`."""
+
+    tried = 0
+
+    async def write(self, changes: Any, position: Position, as_of: AsOf | None) -> None:
+        if any(found and "poison" in found[0].state.twins for found in changes.values()):
+            self.tried += 1
+            raise ValueError("a bug")
+        await super().write(changes, position, as_of)
+
+
 class Desk:
     def __init__(self, rows: Broken) -> None:
         self.rows, self.bus, self.source = rows, FakeBus(), FakeSource()
@@ -107,6 +121,7 @@ class Desk:
         names = ("messages", "commits", "dropped", "failed")
         counts = Counts(*(counter(f"test_{name}_total", name) for name in names))
         rng = random.Random(1)
+        self.letters = DeadLetters("devicetwin")
         self.handlers = Handlers(
             self.bus,  # type: ignore[arg-type]
             Stream(self.source, Position(), 1),
@@ -118,8 +133,9 @@ class Desk:
             counts,
             Repeats(rng),
             self.source.wake,
-            100,
+            200,
             rng,
+            self.letters,
         )
 
     def value(self) -> str | None:
@@ -195,3 +211,31 @@ async def test_a_set_that_cannot_be_stored_is_not_taken_as_read(opened: Any) -> 
         await until(lambda: D1 not in desk.shelf.devices)
         assert desk.handlers.as_of == AsOf(epoch=1, revisions={"Device": 5})
         assert (await desk.rows.load()).devices == []
+
+
+@pytest.mark.parametrize("at", [1, 50, 100])
+async def test_a_poisoned_message_is_set_aside_and_the_others_of_its_batch_are_stored_and_answered(
+    tmp_path: Any, at: int
+) -> None:
+    async with Database.open(tmp_path / "t.sqlite", migrations_of("canopy.devicetwin")) as database:
+        rows = Poisoned(database)
+        desk = Desk(rows)
+        for seq in range(1, 101):
+            desk.source.report(seq, str(seq), "poison" if seq == at else "t")
+        task = asyncio.create_task(desk.handlers.run())
+        await until(lambda: not desk.source.messages)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        results = desk.bus.results()
+        assert [r["event_id"] for r in results] == [f"e{seq}" for seq in range(1, 101)]
+        assert [r["event_id"] for r in results if r.get("code") == 500] == [f"e{at}"]
+        assert desk.value() == ("99" if at == 100 else "100")
+        (letter,) = desk.letters.waiting(10)
+        assert (letter.error, letter.source, letter.count) == (
+            "ValueError",
+            c.TWIN_UPDATE.at(namespace="default", name="d1"),
+            1,
+        )
+        assert b"poison" in base64.b64decode(letter.body) and "in write" in letter.traceback
+        assert rows.tried <= 12, "the batch was halved, not tried one by one"
+        assert (await rows.load()).position.seq == (99 if at == 100 else 100)
