@@ -127,7 +127,7 @@ def test_a_trace_that_is_no_trace_is_dropped_not_refused(make_report: Any) -> No
 def test_what_is_wrong_with_a_device_is_cut_and_never_refuses_its_state(make_report: Any) -> None:
     good = Problem(code="Unreachable", reason="no\x1b answer", since=5)
     nonsense = [Problem(code=""), Problem(code="a b"), Problem(code="Late", since=-1), Problem(code="x" * 99)]
-    many = [Problem(code="ReadFailed", reason="r" * 999, property=f"p{i}") for i in range(999)]
+    many = [Problem(code="ReadFailed", reason="r" * 999, property=f"p{i}") for i in range(99)]
     state = DeviceState(problems=[good, *nonsense, *many])
     kept = accepted(said(make_report("d", "1", content=msgspec.Raw(encode(state)))), "n", (1, 1), 0, BOUNDS)
     first, *others = kept.state.problems
