@@ -1,13 +1,15 @@
 """Small clients of the whole system's outside: Kubernetes' API and the fleet API. For tests and the demo."""
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 import yaml
+
+from canopy.kube.connection import Connection, open_connection
 
 CALL_SECONDS = 10.0
 DEVICE_API = "/apis/devices.kubeedge.io/v1beta1"
@@ -69,8 +71,42 @@ class Client:
         return _body(response)
 
 
+class _As(httpx.Auth):
+    """Asks as the identity of a connection to Kubernetes, by the name that its certificate bears."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncIterator[httpx.Request]:  # type: ignore[override]
+        request.headers.update(await self._connection.credentials())
+        if self._connection.server_name:
+            request.extensions = {**request.extensions, "sni_hostname": self._connection.server_name}
+        yield request
+
+
 class KubeClient(Client):
-    """Kubernetes' API, by kind."""
+    """Kubernetes' API, by kind; `kubeconfig` says where and as whom. Entering it raises NoCluster."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+
+    async def __aenter__(self) -> Self:
+        self._connection = way = await open_connection(self._kubeconfig)
+        self.http = httpx.AsyncClient(
+            base_url=way.host,
+            auth=_As(way),
+            verify=way.tls,
+            proxy=way.proxy or None,
+            timeout=CALL_SECONDS,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await super().__aexit__(kind, error, trace)
+        await self._connection.close()
 
     async def get(self, kind: str, name: str, namespace: str = "default") -> Json | None:
         """The object, None if there is none."""

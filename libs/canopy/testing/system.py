@@ -50,7 +50,8 @@ class System:
     """`split`: a process a unit; else the cloud's units share one and each node's another.
 
     `replicas` is how many processes there are of each cloud unit (or of the folded cloud). `settings` go to every
-    unit, as CANOPY_ variables without that prefix: {"CLOUDHUB_BEAT_SECONDS": "1"}.
+    unit, as CANOPY_ variables without that prefix: {"CLOUDHUB_BEAT_SECONDS": "1"}. With a `kubeconfig` that cluster
+    takes kubeserve's place.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class System:
         *,
         replicas: int = 1,
         settings: Settings | None = None,
+        kubeconfig: Path | None = None,
         say: Say = lambda text: None,
     ) -> None:
         self.directory = directory.absolute()
@@ -72,6 +74,8 @@ class System:
         self.api_ports: list[int] = []
         self._node_names, self._settings, self._say = tuple(nodes), dict(settings or {}), say
         self._kube_port = free_port()
+        self.kubeconfig = kubeconfig or self.directory / "kubeserve" / "kubeconfig"
+        self._own_kubernetes = kubeconfig is None
         self.kubeserve = self._kubeserve_process()
 
     # --- coming and going ---------------------------------------------------------------------------------------------
@@ -91,7 +95,8 @@ class System:
     async def start(self) -> None:
         """All of it, side by side where nothing waits for another. Raises NotReady, NoServer."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.kubeserve.spawn()
+        if self._own_kubernetes:
+            self.kubeserve.spawn()
         self._hub = await hub(self.directory / "hub", nodes=self._node_names)
         self._say(f"hub: nats-server at {self.hub.client_url}")
         try:
@@ -112,7 +117,7 @@ class System:
     # --- finding ------------------------------------------------------------------------------------------------------
     def processes(self) -> dict[str, Process]:
         """Every process but the nats-servers, by name: kubeserve, cloudhub, edge-1/devicetwin, edge-1/light ..."""
-        own = [self.kubeserve, *self.cloud.values()]
+        own = [*([self.kubeserve] if self._own_kubernetes else []), *self.cloud.values()]
         for node in self.nodes.values():
             own += [*node.edge.values(), *node.lights]
         return {process.name: process for process in own}
@@ -145,22 +150,13 @@ class System:
         return self._hub
 
     @property
-    def kubeconfig(self) -> Path:
-        return self.directory / "kubeserve" / "kubeconfig"
-
-    @property
-    def kube_url(self) -> str:
-        return f"https://{HOST}:{self._kube_port}"
-
-    @property
     def api_url(self) -> str:
         return f"http://{HOST}:{self.api_ports[0]}"
 
     # --- clients ------------------------------------------------------------------------------------------------------
     def kube(self) -> KubeClient:
-        """A client of kubeserve: `async with system.kube() as kube:`."""
-        folder = self.kubeconfig.parent
-        return KubeClient(self.kube_url, (folder / "token").read_text().strip(), folder / "ca.crt")
+        """A client of Kubernetes: `async with system.kube() as kube:`."""
+        return KubeClient(self.kubeconfig)
 
     def api(self, replica: int = 1) -> FleetClient:
         """A client of the fleet API: `async with system.api() as api:`."""
@@ -173,7 +169,7 @@ class System:
         return aiomqtt.Client(HOST, self.node(node).mqtt_port, identifier=identifier)
 
     async def apply(self, manifests: str | dict[str, Any]) -> None:
-        """Create or merge each document of a YAML text in kubeserve."""
+        """Create or merge each document of a YAML text in Kubernetes."""
         async with self.kube() as kube:
             await kube.apply(manifests)
 
@@ -190,13 +186,14 @@ class System:
 
     # --- building -----------------------------------------------------------------------------------------------------
     def _kubeserve_process(self) -> Process:
-        folder = str(self.kubeconfig.parent)
+        folder = str(self.directory / "kubeserve")
         arguments = ("canopy.kubeserve", "--dir", folder, "--port", str(self._kube_port))
         return Process("kubeserve", arguments, self._log("kubeserve"))
 
     async def _start_cloud(self) -> None:
-        await self.kubeserve.ready()
-        self._say(f"kubeserve: {self.kube_url}")
+        if self._own_kubernetes:
+            await self.kubeserve.ready()
+            self._say(f"kubeserve: https://{HOST}:{self._kube_port}")
         for number in range(1, self.replicas + 1):
             self._name_cloud(number)
         await self._started(self.cloud.values())

@@ -1,7 +1,8 @@
 """The demo's folder: one demo at a time in it, what is recorded of it, and the cleaning up after one that was killed.
 
 `lock` is held by the demo that is up; `processes.json` lists what it started, so that the next one may end what a
-killed one left; `endpoints.json` (0600) is for people and programs, and there only while the demo is up.
+killed one left; `endpoints.json` (0600) is for people and programs, `kubeconfig` (0600) what a demo on somebody's
+cluster uses of theirs: both are there only while the demo is up.
 """
 
 import fcntl
@@ -18,7 +19,7 @@ from typing import Any
 from canopy.cli.failure import Failure, UsageFailure
 from canopy.testing.processes import birth
 
-LOCK, PROCESSES, ENDPOINTS = "lock", "processes.json", "endpoints.json"
+LOCK, PROCESSES, ENDPOINTS, KUBECONFIG = "lock", "processes.json", "endpoints.json", "kubeconfig"
 GONE_SECONDS = 5.0
 LOOK_SECONDS = 0.02
 
@@ -60,9 +61,14 @@ class Folder:
         processes = {name: {"pid": pid, "log": str(log)} for name, (pid, log) in sorted(pids.items())}
         self._write(ENDPOINTS, {**endpoints, "processes": processes})
 
+    def pin(self, kubeconfig: Mapping[str, Any]) -> Path:
+        """Write one context of a kubeconfig down: whoever changes theirs meanwhile leads no unit elsewhere."""
+        self._write(KUBECONFIG, kubeconfig)
+        return self.path / KUBECONFIG
+
     def withdraw(self) -> None:
         """The demo ends: what it offered is gone."""
-        for name in (ENDPOINTS, PROCESSES):
+        for name in (ENDPOINTS, PROCESSES, KUBECONFIG):
             (self.path / name).unlink(missing_ok=True)
 
     def _check_ours(self) -> None:

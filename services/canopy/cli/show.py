@@ -14,9 +14,12 @@ import httpx
 from canopy.cli import offer
 from canopy.cli.failure import FAILED, UsageFailure
 from canopy.cli.folder import Folder
+from canopy.cli.guest import Guest
+from canopy.cli.hosting import arrival, hosted
 from canopy.cli.output import Output
 from canopy.cli.screen import Screen, screen_for
 from canopy.cli.story import MODEL_FILE, STEPS, Step, Story
+from canopy.kube.errors import KubeError
 from canopy.testing.child import tail
 from canopy.testing.clients import Refused
 from canopy.testing.processes import NotReady
@@ -26,14 +29,18 @@ from canopy.testing.system import System
 INTERRUPTED = 130
 MIND_SECONDS = 0.5
 DRAIN_SECONDS = "4"
-_FAULTS = (TimeoutError, NotReady, NoServer, Refused, httpx.HTTPError, OSError, RuntimeError, KeyError)
+NODE, NAMESPACE = "edge-1", "default"
+_FAULTS = (TimeoutError, NotReady, NoServer, Refused, KubeError, httpx.HTTPError, OSError, RuntimeError, KeyError)
 
 
-async def show(directory: Path, once: bool, split: bool, output: Output) -> int:
+async def show(
+    directory: Path, once: bool, split: bool, output: Output, kubeconfig: Path | None = None, context: str = ""
+) -> int:
     """The exit code. Raises Failure, UsageFailure before anything has been started."""
-    examples = _examples()
+    examples, screen = _examples(), screen_for(output)
     with Folder(directory).taken() as folder:
-        return await _Show(folder, screen_for(output), once, split, examples).run()
+        async with hosted(folder, kubeconfig, context, screen.say) as guest:
+            return await _Show(folder, screen, once, split, examples, guest).run()
 
 
 def _examples() -> Path:
@@ -55,37 +62,59 @@ class StepFailed(Exception):
 class _Show:
     """One demo, from the first process to the last."""
 
-    def __init__(self, folder: Folder, screen: Screen, once: bool, split: bool, examples: Path) -> None:
-        self._folder, self._screen, self._once, self._examples = folder, screen, once, examples
+    def __init__(
+        self, folder: Folder, screen: Screen, once: bool, split: bool, examples: Path, guest: Guest | None
+    ) -> None:
+        self._folder, self._screen, self._once, self._examples, self._guest = folder, screen, once, examples, guest
         self._began = self._step_began = time.monotonic()
-        self.system = System(folder.path, split, settings={"DRAIN_SECONDS": DRAIN_SECONDS}, say=self._tell)
+        settings = {"DRAIN_SECONDS": DRAIN_SECONDS, **(guest.settings if guest else {})}
+        self.system = System(
+            folder.path,
+            split,
+            (guest.name if guest else NODE,),
+            settings=settings,
+            kubeconfig=guest.kubeconfig if guest else None,
+            say=self._tell,
+        )
         self._story: Story
 
     async def run(self) -> int:
         """Tell, offer, wait; the exit code."""
         if self._folder.ended:
             self._screen.say(f"ended what a killed demo had left running: {', '.join(self._folder.ended)}")
-        told = False
+        if self._guest is not None:
+            self._screen.say(self._guest.plan())
         with _ctrl_c_cancels():
-            try:
-                async with AsyncExitStack() as stack:
-                    stack.callback(self._folder.withdraw)
-                    await self._tell_story(stack)
-                    told = True
-                    if not self._once:
-                        await self._stay()
-                    else:
-                        self._screen.say(f"\nThe whole story took {time.monotonic() - self._began:.1f} s.")
-            except StepFailed as failed:
-                return self._failed(failed)
-            except asyncio.CancelledError:
-                self._screen.say("\nEverything has ended." if told else "\nInterrupted; everything has ended.")
-                return 0 if told else INTERRUPTED
+            code = await self._run()
+        if self._guest is not None and self._guest.left:
+            self._screen.say(self._guest.lament())
+            return FAILED
+        return code
+
+    async def _run(self) -> int:
+        told = False
+        try:
+            async with AsyncExitStack() as stack:
+                stack.callback(self._folder.withdraw)
+                await self._tell_story(stack)
+                told = True
+                if not self._once:
+                    await self._stay()
+                else:
+                    self._screen.say(f"\nThe whole story took {time.monotonic() - self._began:.1f} s.")
+        except StepFailed as failed:
+            return self._failed(failed)
+        except asyncio.CancelledError:
+            self._screen.say("\nEverything has ended." if told else "\nInterrupted; everything has ended.")
+            return 0 if told else INTERRUPTED
         return 0
 
     async def _tell_story(self, stack: AsyncExitStack) -> None:
-        self._story = Story(self.system, stack, self._examples, self._tell)
-        for number, step in enumerate(STEPS, 1):
+        guest = self._guest
+        namespace = guest.name if guest else NAMESPACE
+        self._story = Story(self.system, stack, self._examples, self._tell, namespace)
+        steps = STEPS if guest is None else (arrival(guest, stack), *STEPS)
+        for number, step in enumerate(steps, 1 if guest is None else 0):
             self._step_began = time.monotonic()
             self._screen.begin(number, step.title)
             try:

@@ -40,9 +40,11 @@ class Step:
 class Story:
     """Holds the system and its clients. `tell` takes a sentence; it knows the time."""
 
-    def __init__(self, system: System, stack: AsyncExitStack, examples: Path, tell: Tell) -> None:
+    def __init__(
+        self, system: System, stack: AsyncExitStack, examples: Path, tell: Tell, namespace: str = "default"
+    ) -> None:
         self.system, self._stack, self._examples, self.tell = system, stack, examples, tell
-        self.namespace, self.name = "default", "light"
+        self.namespace, self.name = namespace, "light"
         self.light_port = 0
         self._kube: KubeClient
         self._api: FleetClient
@@ -78,8 +80,7 @@ class Story:
         client = self.system.mqtt(identifier="canopy-demo")
         device = self._device_manifest()
         self._edge = await self._stack.enter_async_context(connected(client, self.node, self.namespace, self.name))
-        model = await asyncio.to_thread((self._examples / MODEL_FILE).read_text)
-        await self._kube.apply(model)
+        await self._kube.apply(self._manifest(MODEL_FILE))
         began = time.monotonic()
         await self._kube.apply(device)
         self.tell(f"applied {MODEL_FILE} and {DEVICE_FILE} (its ip and port are our light's)")
@@ -89,11 +90,17 @@ class Story:
         self.tell(f"the edge reads the light; DeviceStatus in Kubernetes says {said(twins)}")
 
     def _device_manifest(self) -> dict[str, Any]:
-        device: dict[str, Any] = yaml.safe_load((self._examples / DEVICE_FILE).read_text())
+        device = self._manifest(DEVICE_FILE)
         device["spec"]["nodeName"] = self.node
         device["spec"]["protocol"]["configData"] |= {"ip": HOST, "port": self.light_port}
-        self.namespace, self.name = device["metadata"].get("namespace", "default"), device["metadata"]["name"]
+        self.name = device["metadata"]["name"]
         return device
+
+    def _manifest(self, file: str) -> dict[str, Any]:
+        """An example, in the story's namespace."""
+        found: dict[str, Any] = yaml.safe_load((self._examples / file).read_text())
+        found["metadata"]["namespace"] = self.namespace
+        return found
 
     async def _arrived(self) -> Any:
         names = await self._edge.device_names()

@@ -13,6 +13,7 @@ class Settings(UnitSettings):
     unit: ClassVar[str] = "devicecontroller"
 
     kubeconfig: str = Field("", description="File that names the cluster; empty: the pod's own credentials.")
+    namespace: str = Field("", description="Only Devices and DeviceModels of this namespace; empty: of all.")
     lease_namespace: str = Field("kube-system", description="Namespace of the Lease by which replicas find a leader.")
     lease_seconds: float = Field(
         15.0, ge=1, le=300, description="Seconds until another replica may lead in place of one that fell silent."

@@ -15,16 +15,17 @@ from canopy.kube.resource import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, NODES
 from canopy.runtime.telemetry import Telemetry
 
 
-def informers(kube: Kube, replica: Replica) -> list[Informer[Any]]:
-    """What is to be run to keep `replica` up to date."""
+def informers(kube: Kube, replica: Replica, namespace: str = "") -> list[Informer[Any]]:
+    """What is to be run to keep `replica` up to date; with a `namespace`, of that one alone."""
     found: list[Informer[Any]] = [
-        _things(kube, replica, DEVICE),
-        _things(kube, replica, MODEL),
+        _things(kube, replica, DEVICE, namespace),
+        _things(kube, replica, MODEL, namespace),
     ]
     statuses: Informer[StatusSeen] = Informer(
         kube,
         DEVICE_STATUSES,
         read_status,
+        namespace=namespace,
         on_change=lambda key, _, new: replica.status(key, new),
         on_revision=lambda: setattr(replica, "statuses_synced", True),
     )
@@ -38,7 +39,7 @@ def informers(kube: Kube, replica: Replica) -> list[Informer[Any]]:
     return [*found, statuses, nodes]
 
 
-def _things(kube: Kube, replica: Replica, kind: str) -> Informer[Seen]:
+def _things(kube: Kube, replica: Replica, kind: str, namespace: str) -> Informer[Seen]:
     read: Callable[[bytes], Seen] = read_device if kind == DEVICE else read_model
 
     def changed(key: Name, old: Seen | None, new: Seen | None) -> None:
@@ -48,6 +49,7 @@ def _things(kube: Kube, replica: Replica, kind: str) -> Informer[Seen]:
         kube,
         DEVICES if kind == DEVICE else DEVICE_MODELS,
         read,
+        namespace=namespace,
         on_change=changed,
         on_revision=lambda: replica.moved(kind, informer.revision),
     )
