@@ -25,7 +25,7 @@ BATCH = 512
 EXPIRES_SECONDS = 30.0
 ACK_WAIT_SECONDS = 60.0
 RAN_OUT = "408"
-CALL_SECONDS = 2.0
+CALL_SECONDS = (2.0,)
 """A server that has just started may leave a call unanswered: ask again soon."""
 
 

@@ -7,9 +7,12 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from canopy.bus.bus import Bus
+from canopy.bus.outcome import AskTimeout
 
 API = "$JS.API"
-API_SECONDS = 5.0
+TRIES_SECONDS = (1.0, 1.5, 2.5)
+"""How long each try of a call waits. In a clustered hub a call that comes while a stream has no leader is answered by
+nobody, ever: so it is asked again, and sooner than the caller gives up."""
 NOT_FOUND = (10059, 10014, 10037)  # stream, consumer, message
 WRONG_SEQUENCE = (10071, 10164)
 NAME_IN_USE = (10058, 10148)
@@ -40,10 +43,19 @@ def metadata(reply: str) -> Metadata:
     return Metadata(int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 2]), int(tokens[at + 3]))
 
 
-async def call(bus: Bus, verb: str, body: dict[str, Any] | None = None, timeout: float = API_SECONDS) -> dict[str, Any]:
-    """One API call. Raises StreamError, AskFailed."""
-    answer = await bus.request(f"{API}.{verb}", json.dumps(body).encode() if body else b"", {}, timeout)
-    return checked(answer)
+async def call(
+    bus: Bus, verb: str, body: dict[str, Any] | None = None, tries: tuple[float, ...] = TRIES_SECONDS
+) -> dict[str, Any]:
+    """One API call, asked again when nobody answers: what is called here may be repeated. Raises StreamError,
+    AskFailed."""
+    data = json.dumps(body).encode() if body else b""
+    *early, last = tries
+    for seconds in early:
+        try:
+            return checked(await bus.request(f"{API}.{verb}", data, {}, seconds))
+        except AskTimeout:
+            pass
+    return checked(await bus.request(f"{API}.{verb}", data, {}, last))
 
 
 def checked(answer: Msg) -> dict[str, Any]:
@@ -55,12 +67,12 @@ def checked(answer: Msg) -> dict[str, Any]:
     return found
 
 
-async def ensure_stream(bus: Bus, config: dict[str, Any], timeout: float = API_SECONDS) -> dict[str, Any]:
+async def ensure_stream(bus: Bus, config: dict[str, Any], tries: tuple[float, ...] = TRIES_SECONDS) -> dict[str, Any]:
     """Create the stream, or bring an existing one to this configuration; returns its info."""
     name = config["name"]
     try:
-        return await call(bus, f"STREAM.CREATE.{name}", config, timeout)
+        return await call(bus, f"STREAM.CREATE.{name}", config, tries)
     except StreamError as e:
         if e.code not in NAME_IN_USE:
             raise
-    return await call(bus, f"STREAM.UPDATE.{name}", config, timeout)
+    return await call(bus, f"STREAM.UPDATE.{name}", config, tries)

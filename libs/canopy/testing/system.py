@@ -29,13 +29,19 @@ Settings = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node: its leaf behind a link that can be cut, and its edge processes by name."""
+    """One node: its leaf behind a link that can be cut (one to each server of the hub), and its edge processes by
+    name."""
 
     name: str
-    link: Link
+    links: tuple[Link, ...]
     leaf: RunningLeaf
     edge: dict[str, Process]
     lights: list[Process] = field(default_factory=list)
+
+    @property
+    def link(self) -> Link:
+        """The only one, or the first."""
+        return self.links[0]
 
     @property
     def mqtt_port(self) -> int:
@@ -49,9 +55,9 @@ class Node:
 class System:
     """`split`: a process a unit; else the cloud's units share one and each node's another.
 
-    `replicas` is how many processes there are of each cloud unit (or of the folded cloud). `settings` go to every
-    unit, as CANOPY_ variables without that prefix: {"CLOUDHUB_BEAT_SECONDS": "1"}. With a `kubeconfig` that cluster
-    takes kubeserve's place.
+    `replicas` is how many processes there are of each cloud unit (or of the folded cloud), `hub_servers` of how many
+    nats-servers the hub is, with a copy of each stream on each. `settings` go to every unit, as CANOPY_ variables
+    without that prefix: {"CLOUDHUB_BEAT_SECONDS": "1"}. With a `kubeconfig` that cluster takes kubeserve's place.
     """
 
     def __init__(
@@ -61,18 +67,20 @@ class System:
         nodes: Sequence[str] = ("edge-1",),
         *,
         replicas: int = 1,
+        hub_servers: int = 1,
         settings: Settings | None = None,
         kubeconfig: Path | None = None,
         say: Say = lambda text: None,
     ) -> None:
         self.directory = directory.absolute()
-        self.split, self.replicas = split, replicas
+        self.split, self.replicas, self._hub_servers = split, replicas, hub_servers
         self.nodes: dict[str, Node] = {}
         self.cloud: dict[str, Process] = {}
         self._hub: RunningHub | None = None
         self.api_token = secrets.token_urlsafe(24)
         self.api_ports: list[int] = []
-        self._node_names, self._settings, self._say = tuple(nodes), dict(settings or {}), say
+        self._node_names, self._say = tuple(nodes), say
+        self._settings = {"STREAM_REPLICAS": str(hub_servers), **(settings or {})}
         self._kube_port = free_port()
         self.kubeconfig = kubeconfig or self.directory / "kubeserve" / "kubeconfig"
         self._own_kubernetes = kubeconfig is None
@@ -97,7 +105,7 @@ class System:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._own_kubernetes:
             self.kubeserve.spawn()
-        self._hub = await hub(self.directory / "hub", nodes=self._node_names)
+        self._hub = await hub(self.directory / "hub", nodes=self._node_names, servers=self._hub_servers)
         self._say(f"hub: nats-server at {self.hub.client_url}")
         try:
             async with asyncio.TaskGroup() as group:
@@ -111,7 +119,7 @@ class System:
         """End all of it, units first; what does not end in time is killed."""
         units = [process for process in self.processes().values() if process is not self.kubeserve]
         await asyncio.gather(*(process.stop() for process in units))
-        await asyncio.gather(*(node.link.close() for node in self.nodes.values()))
+        await asyncio.gather(*(link.close() for node in self.nodes.values() for link in node.links))
         await asyncio.gather(self.kubeserve.stop(), *(server.stop() for server in self.servers().values()))
 
     # --- finding ------------------------------------------------------------------------------------------------------
@@ -123,8 +131,8 @@ class System:
         return {process.name: process for process in own}
 
     def servers(self) -> dict[str, NatsServer]:
-        """Every nats-server by name: hub, edge-1/leaf ..."""
-        found = {"hub": self._hub.server} if self._hub else {}
+        """Every nats-server by name: hub (or hub-1, hub-2 ...), edge-1/leaf ..."""
+        found = {server.directory.name: server for server in self._hub.servers} if self._hub else {}
         return found | {f"{node.name}/leaf": node.leaf.server for node in self.nodes.values()}
 
     def pids(self) -> dict[str, tuple[int, Path]]:
@@ -209,10 +217,10 @@ class System:
             self.cloud[full] = self._unit_process(full, units, {**own, **kubeconfig, **api})
 
     async def _start_node(self, name: str) -> None:
-        link = await Link.open(self.hub.leaf_port)
+        links = [await Link.open(port) for port in self.hub.leaf_ports]
         folder = self.directory / "nodes" / name
-        running = await leaf(folder / "leaf", name, self.hub.leaf_url(name, link.port))
-        node = self.nodes[name] = Node(name, link, running, {})
+        running = await leaf(folder / "leaf", name, self.hub.leaf_url(name, *(link.port for link in links)))
+        node = self.nodes[name] = Node(name, tuple(links), running, {})
         self._say(f"{name}: leaf nats-server at {running.client_url}, MQTT at {HOST}:{running.mqtt_port}")
         for part, units in _split(self.split, EDGE, EDGE_UNITS):
             own = self._shared(running.client_url, part, running.passwords[part], folder / part)

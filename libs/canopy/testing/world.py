@@ -40,18 +40,21 @@ class World:
     leaves: dict[str, RunningLeaf] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
 
-    async def leaf(self, node: str = NODE) -> RunningLeaf:
-        """The leaf of `node`, joined to the hub through a Link of its own."""
-        self.links[node] = link = await Link.open(self.hub.leaf_port)
+    async def leaf(self, node: str = NODE, server: int = 0) -> RunningLeaf:
+        """The leaf of `node`, joined to one server of the hub through a Link of its own."""
+        self.links[node] = link = await Link.open(self.hub.leaf_ports[server])
         self.stack.push_async_callback(link.close)
         found = await leaf(self.directory / node, node, self.hub.leaf_url(node, link.port))
         self.stack.push_async_callback(found.server.kill)
         self.leaves[node] = found
         return found
 
-    async def cloud(self, unit: str) -> Bus:
-        """A bus of a unit in the cloud, open."""
-        return await self._bus(self.hub.client_url, unit, self.hub.passwords[unit])
+    async def cloud(self, unit: str, server: int | None = None) -> Bus:
+        """A bus of a unit in the cloud, open; it knows all servers of the hub, or just the one that is named."""
+        urls = self.hub.client_url.split(",")
+        return await self._bus(
+            ",".join(urls if server is None else urls[server : server + 1]), unit, self.hub.passwords[unit]
+        )
 
     async def edge(self, unit: str, node: str = NODE) -> Bus:
         """A bus of a unit on `node`, whose leaf runs, open."""
@@ -79,11 +82,14 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(directory: Path, nodes: tuple[str, ...] = (NODE, OTHER)) -> AsyncIterator[World]:
+async def open_world(
+    directory: Path, nodes: tuple[str, ...] = (NODE, OTHER), hub_servers: int = 1
+) -> AsyncIterator[World]:
     """A running hub that knows `nodes`."""
     async with AsyncExitStack() as stack:
-        running = await hub(directory / "hub", (*CLOUD_UNITS, CLOUD), nodes)
-        stack.push_async_callback(running.server.kill)
+        running = await hub(directory / "hub", (*CLOUD_UNITS, CLOUD), nodes, servers=hub_servers)
+        for server in running.servers:
+            stack.push_async_callback(server.kill)
         yield World(directory, running, stack)
 
 
