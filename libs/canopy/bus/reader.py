@@ -22,6 +22,7 @@ log = logging.getLogger("canopy.bus")
 
 FIRST_SECONDS, MOST_SECONDS = 0.2, 10.0
 MOST_PAGES = 10_000
+HAND_ON_TRIES = 3
 
 Take = Callable[[Collection[Put], AsOf], bool]
 """Takes a proven set whole; False if it cannot now (it is handed on again at the next turn)."""
@@ -99,8 +100,13 @@ class SetReader:
     def _hand_on(self) -> None:
         as_of = self._follower.mark.as_of
         taken = self._as_of() or self._handed
-        if as_of is not None and not (as_of == self._handed == taken) and self._take(self._puts.values(), as_of):
-            self._handed = as_of
+        if as_of is None or as_of == self._handed == taken:
+            return
+        try:
+            if self._take(self._puts.values(), as_of):
+                self._handed = as_of
+        except Exception as bug:  # what is held serves meanwhile; tried again at each turn
+            self._bus.letters.failed(f"the set of {self._channel}", bug, by_place=True, after=HAND_ON_TRIES)
 
     def _not_now(self, why: str) -> bool:
         if not self._quiet:

@@ -19,6 +19,7 @@ from canopy.kube.api import Event, Kube, Listed
 from canopy.kube.errors import Gone, KubeError, Unavailable
 from canopy.kube.hooks import Said, said
 from canopy.kube.resource import Resource
+from canopy.runtime.letters import DeadLetters, encoded
 
 T = TypeVar("T")
 Key = tuple[str, str]
@@ -73,7 +74,9 @@ class Informer(Generic[T]):
         on_change: Callable[[Key, T | None, T | None], Said] | None = None,
         on_revision: Callable[[], Said] | None = None,
         settings: InformerSettings | None = None,
+        letters: DeadLetters | None = None,
     ) -> None:
+        self._letters = letters if letters is not None else DeadLetters("")
         self._kube, self._resource, self._decode = kube, resource, decode
         self._namespace, self._labels, self._fields = namespace, label_selector, field_selector
         self._on_change, self._on_revision = on_change, on_revision
@@ -142,12 +145,21 @@ class Informer(Generic[T]):
         key = (meta.namespace, meta.name)
         try:
             value = self._decode(body)
-        except (msgspec.DecodeError, ValueError) as error:
-            _log.warning("%s %s/%s cannot be read: %s", self._resource.plural, *key, error)
-            self.unreadable[key] = str(error)
+        except Exception as error:
+            self._cannot_read(key, body, error)
             return key, self._objects.get(key)
         self.unreadable.pop(key, None)
         return key, value
+
+    def _cannot_read(self, key: Key, body: bytes, error: Exception) -> None:
+        """What is not as it should be is said; what our own reading did not expect is set aside besides."""
+        _log.warning("%s %s/%s cannot be read: %r", self._resource.plural, *key, error)
+        self.unreadable[key] = str(error)
+        if not isinstance(error, msgspec.DecodeError | ValueError):
+            self._letters.failed(self._named(key), error, body)
+
+    def _named(self, key: Key) -> str:
+        return f"{self._resource.plural} {key[0]}/{key[1]}"
 
     async def _went_back(self) -> bool:
         """Kubernetes is older than what was seen of it: it was restored. It would keep a watch from then on silent."""
@@ -194,8 +206,13 @@ class Informer(Generic[T]):
         return (meta.namespace, meta.name), None
 
     async def _tell(self, key: Key, old: T | None, new: T | None) -> None:
-        if self._on_change is not None and old != new:
+        """One object that makes the hook raise is set aside: the others of its kind go on."""
+        if self._on_change is None or old == new:
+            return
+        try:
             await said(self._on_change(key, old, new))
+        except Exception as bug:
+            self._letters.failed(self._named(key), bug, encoded(new))
 
     async def _moved(self) -> None:
         if self._on_revision is not None:

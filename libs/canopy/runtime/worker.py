@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from canopy.runtime.clock import Clock
+from canopy.runtime.letters import DeadLetters
 from canopy.runtime.logs import once_per
 from canopy.runtime.metrics import Counter
 from canopy.runtime.workqueue import Queue
 
 log = logging.getLogger("canopy.worker")
+BUG_TRIES = 5
+"""Of a key whose work raises what nobody expected, before it is set aside; it is worked on when it is marked again."""
 K = TypeVar("K", bound=Hashable)
 
 
@@ -52,7 +55,10 @@ class Worker(Generic[K]):
         concurrency: int,
         on_done: Callable[[Worked, float], None] = lambda worked, seconds: None,
         on_starved: Callable[[], None] = lambda: None,
+        letters: DeadLetters | None = None,
     ) -> None:
+        self._letters = letters if letters is not None else DeadLetters("")
+        self._bugs: dict[K, int] = {}
         self.queue, self._handle, self._clock = queue, handle, clock
         self._most, self._on_done, self._on_starved = concurrency, on_done, on_starved
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,11 +100,21 @@ class Worker(Generic[K]):
         self._tasks.discard(task)
         self._wake.set()
 
+    def _failed(self, key: K, bug: Exception) -> Worked:
+        log.warning("working on %s: %r", key, bug)
+        tries = self._bugs[key] = self._bugs.get(key, 0) + 1
+        if tries < BUG_TRIES:
+            return Worked(again=True)
+        del self._bugs[key]
+        self._letters.failed(f"work on {key}", bug, tries=tries)
+        return Worked()
+
     async def _work(self, key: K) -> None:
         try:
             worked = await self._handle(key)
-        except Exception:
-            log.exception("working on %s", key)
-            worked = Worked(again=True)
+        except Exception as bug:
+            worked = self._failed(key, bug)
+        else:
+            self._bugs.pop(key, None)
         now = self._clock.monotonic()
         self._on_done(worked, self.queue.done(key, now, wrote=worked.wrote, again=worked.again, away=worked.away))

@@ -21,12 +21,15 @@ from canopy.cloudhub.view import View
 from canopy.contracts.catalogue import TWINS
 from canopy.contracts.wire import Name, Report, ReportResult, StateEntry, StatePageAsk, TwinRecord, encode
 from canopy.runtime.clock import Clock
+from canopy.runtime.letters import DeadLetters
 from canopy.runtime.logs import OncePer
 from canopy.runtime.telemetry import Telemetry
 from canopy.sync.up import Difference, Stamp, Stored, Verdict, compare, judge
 
 log = logging.getLogger("canopy.cloudhub")
 TRIES = 5
+BUG_TRIES = 3
+"""So often is a report whose handling shows a bug of ours asked for again, before it is refused and set aside."""
 
 __all__ = ["Batch", "Records", "Stream"]
 
@@ -84,7 +87,9 @@ class Records:
         bounds: Bounds,
         writes_at_once: int = 2000,
         telemetry: Telemetry | None = None,
+        letters: DeadLetters | None = None,
     ) -> None:
+        self._letters = letters if letters is not None else DeadLetters("cloudhub")
         self._telemetry = telemetry or Telemetry("cloudhub", enabled=False)
         self._stream, self.view, self._clock, self._counts = stream, view, clock, counts
         self._bounds, self._once_per = bounds, once_per
@@ -95,11 +100,21 @@ class Records:
         items = [said(r) for r in reports]
         twice, seen = repeated(items), _Seen()
         results = await asyncio.gather(
-            *(self._report(node, stamp, one, i in twice, seen) for i, one in enumerate(items))
+            *(self._isolated(node, stamp, one, i in twice, seen) for i, one in enumerate(items))
         )
         for result in results:
             self._counts.reports.add(outcome=result.outcome)
         return Batch(list(results), seen.written, seen.session)
+
+    async def _isolated(self, node: str, stamp: Stamp, one: Said, twice: bool, seen: "_Seen") -> ReportResult:
+        """A bug that one report shows is that report's failure, not the batch's."""
+        try:
+            return await self._report(node, stamp, one, twice, seen)
+        except Exception as bug:
+            body, trace, source = encode(one.report), one.report.trace, f"state of {node} {one.key[0]}/{one.key[1]}"
+            tried = self._letters.failed(source, bug, body, trace=trace, after=BUG_TRIES)
+            again = tried < BUG_TRIES
+            return one.result("retry" if again else "refused", "internal error" + ("" if again else "; set aside"))
 
     async def _report(self, node: str, stamp: Stamp, one: Said, twice: bool, seen: "_Seen") -> ReportResult:
         if twice:

@@ -9,13 +9,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from canopy.bus.environment import Environment
+from canopy.bus.healths import Gathered
 from canopy.bus.streams import LastValues
 from canopy.cloudhub.adapters import http
 from canopy.cloudhub.adapters.access import Access
-from canopy.cloudhub.adapters.fleet import Fleet
+from canopy.cloudhub.adapters.fleet import BEATS_UNTIL_OFFLINE, Fleet
 from canopy.cloudhub.adapters.letters import Shelf
 from canopy.cloudhub.adapters.server import HttpServer
 from canopy.cloudhub.adapters.traced import Shown
+from canopy.cloudhub.adapters.whys import Whys
 from canopy.cloudhub.core import Bounds
 from canopy.cloudhub.counts import Counts
 from canopy.cloudhub.following import Following
@@ -29,6 +31,8 @@ from canopy.cloudhub.spans import Spans
 from canopy.cloudhub.traces import Traces
 from canopy.cloudhub.view import View
 from canopy.cloudhub.watching import Watchers
+from canopy.contracts.catalogue import CLOUD_HEALTH
+from canopy.contracts.roles import CLOUD_UNITS
 from canopy.contracts.wire import Limits
 from canopy.kube.api import Kube
 from canopy.kube.patient import cluster, cluster_uid
@@ -86,6 +90,7 @@ class CloudHub:
             await _first(group, parts.following.ready.wait())
             await parts.handlers(lambda: self._cluster).open()
             await parts.spans.open()
+            await parts.bus.hear(CLOUD_HEALTH, parts.units.heard)
             await parts.letters.open()
             server = await stack.enter_async_context(HttpServer(parts.app(kube), self._settings.api_listen))
             stack.callback(parts.watchers.close)
@@ -142,10 +147,11 @@ class _Parts:
         self.twins, self.sessions = LastValues(self.bus, "TWINS"), LastValues(self.bus, "SESSIONS")
         self.set_aside = LastValues(self.bus, "DEADLETTERS")
         self.letters = Letters(self.bus, self.set_aside, clock, env.metrics)
+        self.units = Gathered(clock, CLOUD_UNITS)
         self.watchers = Watchers(self._counts, settings.watchers, settings.watch_queue)
         view, self._nonces = View(), Nonces()
         self._records = Records(
-            self.twins, view, clock, self._counts, say, Bounds(), settings.writes_at_once, env.telemetry
+            self.twins, view, clock, self._counts, say, Bounds(), settings.writes_at_once, env.telemetry, env.letters
         )
         self.live = Live(cache, self._records, clock, self._counts, say, rng, settings.refresh_seconds)
         self.traces = Traces(settings.spans_kept, settings.spans_per_trace)
@@ -185,9 +191,11 @@ class _Parts:
         fleet = Fleet(self.live, self._clock, self._settings.beat_seconds)
         access = Access(kube, self._settings.api_token.get_secret_value())
         shown = Shown(fleet, self.traces)
+        fresh_ms = round(BEATS_UNTIL_OFFLINE * self._settings.beat_seconds * 1000)
+        whys = Whys(fleet, self.live, self.units.units, self._clock, fresh_ms)
         ready = self.following.ready.is_set
         aside = Shelf(self.letters)
-        return http.build(fleet, access, self.watchers, self._clock, self._env.telemetry, ready, shown, aside)
+        return http.build(fleet, access, self.watchers, self._clock, self._env.telemetry, ready, shown, whys, aside)
 
 
 def _nonce() -> str:

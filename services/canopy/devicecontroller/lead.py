@@ -41,9 +41,16 @@ class Lead:
         budget = Budget(settings.writes_per_second, settings.writes_at_first)
         interval = settings.device_interval_seconds
         self._statuses: Worker[DeviceKey] = Worker(
-            Queue(interval, budget), statuses.look, clock, settings.looks_at_once, self._done, counts.budget_waits.add
+            Queue(interval, budget),
+            statuses.look,
+            clock,
+            settings.looks_at_once,
+            self._done,
+            counts.budget_waits.add,
+            bus.letters,
         )
-        self._conditions: Worker[Name] = Worker(Queue(interval, budget), conditions.look, clock, 4)
+        of_conditions: Queue[Name] = Queue(interval, budget)
+        self._conditions: Worker[Name] = Worker(of_conditions, conditions.look, clock, 4, letters=bus.letters)
         self._warnings: asyncio.Queue[Seen] = asyncio.Queue(maxsize=1000)
 
     async def run(self) -> None:

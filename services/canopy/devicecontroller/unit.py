@@ -63,7 +63,7 @@ class DeviceController:
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_epoch(marks, replica, ensure).run())
-            watches = informers(kube, replica, self._settings.namespace)
+            watches = informers(kube, replica, self._settings.namespace, bus.letters)
             self._env.metrics.gauge(
                 "canopy_devicecontroller_watches_failing",
                 "Kinds of Kubernetes that cannot be watched now.",

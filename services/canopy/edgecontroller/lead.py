@@ -8,6 +8,7 @@ from canopy.edgecontroller.replica import Replica
 from canopy.edgecontroller.settings import Settings
 from canopy.kube.errors import KubeError
 from canopy.runtime.clock import Clock
+from canopy.runtime.letters import DeadLetters
 from canopy.runtime.patience import patiently
 from canopy.runtime.worker import Worked, Worker
 from canopy.runtime.workqueue import Budget, Queue
@@ -18,12 +19,22 @@ TICK_SECONDS = 0.25
 class Lead:
     """Begun anew with each leadership."""
 
-    def __init__(self, replica: Replica, writer: NodeWriter, settings: Settings, clock: Clock, counts: Counts) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        writer: NodeWriter,
+        settings: Settings,
+        clock: Clock,
+        counts: Counts,
+        letters: DeadLetters | None = None,
+    ) -> None:
         self._replica, self._writer, self._clock, self._counts = replica, writer, clock, counts
         at_once, waits = settings.looks_at_once, counts.budget_waits.add
         nodes, leases = Budget(settings.writes_per_second), Budget(settings.renewals_per_second)
-        self._nodes: Worker[str] = Worker(Queue(0.0, nodes), writer.look, clock, at_once, self._done, waits)
-        self._leases: Worker[str] = Worker(Queue(0.0, leases), writer.renew, clock, at_once, on_starved=waits)
+        of_nodes: Queue[str] = Queue(0.0, nodes)
+        of_leases: Queue[str] = Queue(0.0, leases)
+        self._nodes: Worker[str] = Worker(of_nodes, writer.look, clock, at_once, self._done, waits, letters)
+        self._leases: Worker[str] = Worker(of_leases, writer.renew, clock, at_once, on_starved=waits, letters=letters)
 
     @property
     def backlog(self) -> int:

@@ -50,7 +50,7 @@ class EdgeController:
         replica = Replica(self._clock, self._counts)
         leading = self._leading(kube, replica)
         self._gauges(replica, leading)
-        nodes = informer(kube, replica)
+        nodes = informer(kube, replica, bus.letters)
         self._env.health.tell(LEADS, lambda: "yes" if leading.leads() else "no")
         self._env.health.tell("kubernetes", lambda: failing([nodes]))
         self._env.metrics.gauge(
@@ -72,7 +72,7 @@ class EdgeController:
         async def duty() -> None:
             rules = rules_of(settings)
             writer = NodeWriter(replica, kube, clock, rules, settings.allowed, leading.leads, counts)
-            lead = Lead(replica, writer, settings, clock, counts)
+            lead = Lead(replica, writer, settings, clock, counts, self._env.letters)
             self._env.metrics.gauge("canopy_edgecontroller_backlog", "Nodes to look at.", lambda: lead.backlog)
             await lead.run()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 from typing import Any
 
 import msgspec
@@ -13,11 +14,15 @@ from canopy.metamanager import rows
 from canopy.metamanager.core import Pace, foreign
 from canopy.runtime.clock import Clock
 from canopy.runtime.health import Health
+from canopy.store.errors import StoreError
 from canopy.store.sqlite import Database
 from canopy.sync.down import Change, Follower, Wanted
 
 log = logging.getLogger("canopy.metamanager")
 NOT_PROVEN_SECONDS = 1.0
+PAGE_TRIES = 3
+STORAGE = (sqlite3.OperationalError, StoreError, OSError)
+"""A disk that is full is no bug of one object."""
 
 
 class Channel:
@@ -54,7 +59,11 @@ class Channel:
         while True:
             await self._until_due()
             self.follower.begin()
-            await self._page()
+            try:
+                await self._page()
+            except Exception as bug:
+                self._bus.letters.failed(f"a page of {self.name}", bug, by_place=True, after=PAGE_TRIES)
+                self._failed(bug)
 
     # --- what comes ---------------------------------------------------------------------------------------------------
     async def on_link(self, state: LinkState, place: Place[Any]) -> None:
@@ -127,9 +136,20 @@ class Channel:
         mark = self.follower.mark
         same = (change.as_of, change.proven, cluster) == (mark.as_of, mark.proven, self._cluster)
         if change.puts or change.deletes or not same:
-            await self._database.run(lambda connection: rows.store(connection, self.name, change, cluster))
+            try:
+                await self._database.run(lambda connection: rows.store(connection, self.name, change, cluster))
+            except STORAGE:
+                raise
+            except Exception:
+                await self._store_apart(change, cluster)
         self.follower.commit(change)
         self._cluster = cluster
+
+    async def _store_apart(self, change: Change, cluster: str) -> None:
+        """One object must not keep the others out."""
+        failed = await self._database.run(lambda connection: rows.store_apart(connection, self.name, change, cluster))
+        for put, bug in failed:
+            self._bus.letters.failed("/".join(put.entry.key), bug, bytes(put.body))
 
     async def _say(self, changed: bool) -> None:
         mark, proven = self.follower.mark, self.follower.proven

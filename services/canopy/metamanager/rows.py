@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -11,6 +12,7 @@ from canopy.sync.down import Change
 
 _DELETE = "DELETE FROM objects WHERE channel = ? AND kind = ? AND namespace = ? AND name = ?"
 _ONE = "SELECT uid, digest, body FROM objects WHERE channel = ? AND kind = ? AND namespace = ? AND name = ?"
+_PUT = "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)"
 _AS_OF = msgspec.json.Decoder(AsOf)
 
 
@@ -39,10 +41,36 @@ def load(connection: sqlite3.Connection, channel: str) -> Stored:
 def store(connection: sqlite3.Connection, channel: str, change: Change, cluster: str) -> None:
     """Objects and as_of together: the caller's transaction is all or nothing (RULES 3)."""
     connection.executemany(_DELETE, [(channel, *key) for key in change.deletes])
-    connection.executemany(
-        "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(channel, *put.entry.key, put.entry.uid, put.entry.digest, bytes(put.body)) for put in change.puts],
-    )
+    connection.executemany(_PUT, [_row(channel, put) for put in change.puts])
+    _mark(connection, channel, change, cluster)
+
+
+def store_apart(
+    connection: sqlite3.Connection, channel: str, change: Change, cluster: str
+) -> list[tuple[Put, Exception]]:
+    """As `store`, object by object; one that cannot be stored is stored without its content, and comes back.
+
+    So the set is the cloud's all the same, and the other objects are read.
+    """
+    connection.executemany(_DELETE, [(channel, *key) for key in change.deletes])
+    failed: list[tuple[Put, Exception]] = []
+    for put in change.puts:
+        try:
+            connection.execute(_PUT, _row(channel, put))
+        except sqlite3.OperationalError:
+            raise
+        except Exception as bug:
+            failed.append((put, bug))
+            connection.execute(_PUT, (channel, *put.entry.key, put.entry.uid, put.entry.digest, b"{}"))
+    _mark(connection, channel, change, cluster)
+    return failed
+
+
+def _row(channel: str, put: Put) -> tuple[Any, ...]:
+    return (channel, *put.entry.key, put.entry.uid, put.entry.digest, bytes(put.body))
+
+
+def _mark(connection: sqlite3.Connection, channel: str, change: Change, cluster: str) -> None:
     proven = encode(change.proven) if change.proven is not None else None
     connection.execute(
         "INSERT OR REPLACE INTO channels VALUES (?, ?, ?, ?)", (channel, encode(change.as_of), proven, cluster)

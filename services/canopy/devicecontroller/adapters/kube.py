@@ -12,14 +12,17 @@ from canopy.devicecontroller.replica import Replica
 from canopy.kube.api import Kube
 from canopy.kube.informer import Informer
 from canopy.kube.resource import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, NODES
+from canopy.runtime.letters import DeadLetters
 from canopy.runtime.telemetry import Telemetry
 
 
-def informers(kube: Kube, replica: Replica, namespace: str = "") -> list[Informer[Any]]:
+def informers(
+    kube: Kube, replica: Replica, namespace: str = "", letters: DeadLetters | None = None
+) -> list[Informer[Any]]:
     """What is to be run to keep `replica` up to date; with a `namespace`, of that one alone."""
     found: list[Informer[Any]] = [
-        _things(kube, replica, DEVICE, namespace),
-        _things(kube, replica, MODEL, namespace),
+        _things(kube, replica, DEVICE, namespace, letters),
+        _things(kube, replica, MODEL, namespace, letters),
     ]
     statuses: Informer[StatusSeen] = Informer(
         kube,
@@ -28,6 +31,7 @@ def informers(kube: Kube, replica: Replica, namespace: str = "") -> list[Informe
         namespace=namespace,
         on_change=lambda key, _, new: replica.status(key, new),
         on_revision=lambda: setattr(replica, "statuses_synced", True),
+        letters=letters,
     )
     nodes: Informer[bool] = Informer(
         kube,
@@ -35,11 +39,12 @@ def informers(kube: Kube, replica: Replica, namespace: str = "") -> list[Informe
         lambda raw: True,
         on_change=lambda key, _, new: replica.node(key[1], new is not None),
         on_revision=lambda: setattr(replica, "nodes_synced", True),
+        letters=letters,
     )
     return [*found, statuses, nodes]
 
 
-def _things(kube: Kube, replica: Replica, kind: str, namespace: str) -> Informer[Seen]:
+def _things(kube: Kube, replica: Replica, kind: str, namespace: str, letters: DeadLetters | None) -> Informer[Seen]:
     read: Callable[[bytes], Seen] = read_device if kind == DEVICE else read_model
 
     def changed(key: Name, old: Seen | None, new: Seen | None) -> None:
@@ -52,6 +57,7 @@ def _things(kube: Kube, replica: Replica, kind: str, namespace: str) -> Informer
         namespace=namespace,
         on_change=changed,
         on_revision=lambda: replica.moved(kind, informer.revision),
+        letters=letters,
     )
     return informer
 
