@@ -12,6 +12,7 @@ from canopy.contracts.devices import Device, DeviceModel
 from canopy.contracts.wire import AsOf, Delta, MapperReport, MapperResult, Put
 from canopy.mapper.runner import NotAnswered, Runner
 from canopy.mapper.views import views
+from canopy.runtime.letters import DeadLetters
 from canopy.runtime.telemetry import current_traceparent
 
 log = logging.getLogger("canopy.mapper")
@@ -36,20 +37,24 @@ class OverTheBus:
 class Handlers:
     """Hands what is heard to the runner."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, letters: DeadLetters | None = None) -> None:
+        self._letters = letters if letters is not None else DeadLetters("mapper")
         self._runner = runner
         self._said: Mapping[tuple[str, str], str] = {}
 
     def take(self, puts: Collection[Put], as_of: AsOf) -> bool:
         """The set of this node, proven and whole."""
         devices, models = _decoded(puts, Device), _decoded(puts, DeviceModel)
-        found = views(devices, models, self._runner.driver.protocol)
+        found = views(devices, models, self._runner.driver.protocol, self._bug)
         for key, problem in found.problems.items():
             if self._said.get(key) != problem:
                 log.warning(problem)
         self._said = dict(found.problems)
         self._runner.set_devices(found.views, found.broken)
         return True
+
+    def _bug(self, key: tuple[str, str], error: Exception) -> None:
+        self._letters.failed(f"the configuration of {key[0]}/{key[1]}", error, by_place=True)
 
     async def delta(self, message: Delta, place: Place[Delta]) -> None:
         """DeviceTwin says what a device should be set to."""

@@ -10,6 +10,7 @@ import random
 import zlib
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from msgspec import structs
@@ -21,9 +22,11 @@ from canopy.mapper.jobs import Answered, Pace
 from canopy.mapper.schedule import Key, Schedule
 from canopy.mapper.sdk import DeviceView, Driver
 from canopy.runtime.clock import Clock
+from canopy.runtime.letters import DeadLetters
 from canopy.runtime.telemetry import Spanning, Telemetry
 
 log = logging.getLogger(__name__)
+DRIVER_TRIES = 3
 
 
 class NotAnswered(Exception):
@@ -60,7 +63,9 @@ class Runner:
         pace: Pace | None = None,
         limits: Limits | None = None,
         telemetry: Telemetry | None = None,
+        letters: DeadLetters | None = None,
     ) -> None:
+        self._letters = letters if letters is not None else DeadLetters("mapper")
         self.driver = driver
         self._twins = twins
         self._clock = clock
@@ -92,7 +97,10 @@ class Runner:
         for key in [k for k in self._devices if k not in wanted]:
             self._leave(key, None)
         for key, view in wanted.items():
-            self._set(key, view)
+            try:
+                self._set(key, view)
+            except Exception as bug:
+                self._letters.failed(f"beginning {'/'.join(key)}", bug, by_place=True)
         self._woken.set()
 
     def desire(self, namespace: str, name: str, desired: Mapping[str, str], trace: str = "") -> None:
@@ -184,7 +192,8 @@ class Runner:
         was_away = device.waits_to_retry
         job = device.job(self._clock.monotonic())
         with self._writing(key, bool(job.write)) as span:
-            outcome = await work.do(self.driver, device.view, device.opened, job, self._limits.job_seconds)
+            limit, bug = self._limits.job_seconds, partial(self._driver_bug, key)
+            outcome = await work.do(self.driver, device.view, device.opened, job, limit, bug)
             if not isinstance(outcome, Answered):
                 span.fail(outcome.reason)
             if span.recording:
@@ -192,6 +201,11 @@ class Runner:
         _note(device.took(job, outcome, self._clock.monotonic(), self._rng.random))
         if was_away and device.state is State.ONLINE:
             self._retry_neighbours(key)
+
+    def _driver_bug(self, key: Key, error: Exception) -> None:
+        """A driver raised what no driver should, again and again: the device is tried on, at its own pace."""
+        source = f"driver {self.driver.protocol} at {'/'.join(key)}"
+        self._letters.failed(source, error, by_place=True, after=DRIVER_TRIES)
 
     def _writing(self, key: Key, writes: bool) -> Spanning:
         return self._joined(self._to_write.pop(key, "") if writes else "", "write the device", key)
@@ -256,7 +270,7 @@ class Runner:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("a bug in the mapper", exc_info=task.exception())
+            self._letters.failed("a task of the mapper", task.exception() or RuntimeError(), by_place=True)
 
     async def _close_all(self) -> None:
         tasks = list(self._tasks)

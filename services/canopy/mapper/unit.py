@@ -55,7 +55,9 @@ class Mapper:
         session = f"{time.time_ns() // 1_000_000:014d}-{uuid.uuid4().hex[:6]}"
         pace = Pace(refresh_seconds=self._settings.refresh_seconds)
         clock = SystemClock()
-        self._runner = Runner(self._driver, OverTheBus(bus), clock, rng, session, pace, None, bus.telemetry)
+        self._runner = Runner(
+            self._driver, OverTheBus(bus), clock, rng, session, pace, None, bus.telemetry, bus.letters
+        )
         try:
             await self._work(bus, self._runner, clock, rng, started)
         finally:
@@ -65,7 +67,7 @@ class Mapper:
     async def _work(
         self, bus: Bus, runner: Runner, clock: Clock, rng: random.Random, started: Callable[[], None]
     ) -> None:
-        handlers = Handlers(runner)
+        handlers = Handlers(runner, bus.letters)
         reader = SetReader(
             bus, c.DEVICES_CHANNEL, handlers.take, seconds=self._settings.read_seconds, clock=clock, rng=rng
         )

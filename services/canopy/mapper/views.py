@@ -1,7 +1,7 @@
 """From Device and DeviceModel to what a driver sees. Pure; called by the mapper's shell when the set has changed."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,8 +23,13 @@ class Views:
     """Why devices that say this protocol themselves cannot be served; their views hold no property."""
 
 
-def views(devices: Iterable[Device], models: Iterable[DeviceModel], protocol: str) -> Views:
-    """The views of those devices that speak `protocol`."""
+def views(
+    devices: Iterable[Device],
+    models: Iterable[DeviceModel],
+    protocol: str,
+    bug: Callable[[Key, Exception], None] = lambda key, error: None,
+) -> Views:
+    """The views of those devices that speak `protocol`. `bug` hears of one whose manifest shows a bug of ours."""
     known = {(m.metadata.namespace, m.metadata.name): m for m in models}
     found: list[DeviceView] = []
     problems: dict[Key, str] = {}
@@ -35,7 +40,9 @@ def views(devices: Iterable[Device], models: Iterable[DeviceModel], protocol: st
             model = _model(device, known)
             if _protocol(device, model).lower() == protocol.lower():
                 found.append(view(device, model))
-        except BadConfig as e:
+        except Exception as e:
+            if not isinstance(e, BadConfig):
+                bug(key, e)
             problems[key] = f"{key[0]}/{key[1]} is not served: {e}"
             if device.spec.protocol.protocol_name.lower() == protocol.lower():
                 broken[key] = str(e)

@@ -5,6 +5,7 @@ Whatever a driver raises becomes an outcome, so that nothing a driver does can h
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from canopy.mapper.jobs import Answered, Job, Misconfigured, Outcome, Unreachable
 from canopy.mapper.sdk import BadConfig, BadValue, DeviceUnreachable, DeviceView, Driver, PropertyFailed, PropertyView
@@ -12,8 +13,18 @@ from canopy.mapper.sdk import BadConfig, BadValue, DeviceUnreachable, DeviceView
 log = logging.getLogger(__name__)
 
 
-async def do(driver: Driver, device: DeviceView, opened: bool, job: Job, limit_seconds: float) -> Outcome:
-    """Open, write, read as the job says; closes the device again unless it answered. Bounded by `limit_seconds`."""
+async def do(
+    driver: Driver,
+    device: DeviceView,
+    opened: bool,
+    job: Job,
+    limit_seconds: float,
+    bug: Callable[[Exception], None] = lambda error: None,
+) -> Outcome:
+    """Open, write, read as the job says; closes the device again unless it answered. Bounded by `limit_seconds`.
+
+    `bug` hears what a driver raised that no driver should; to the device it is as if it did not answer.
+    """
     holds = opened
     try:
         async with asyncio.timeout(limit_seconds):
@@ -29,7 +40,7 @@ async def do(driver: Driver, device: DeviceView, opened: bool, job: Job, limit_s
     except Exception as error:
         if holds:
             await close(driver, device, limit_seconds)
-        return _outcome(driver, device, error, limit_seconds)
+        return _outcome(driver, error, limit_seconds, bug)
 
 
 async def close(driver: Driver, device: DeviceView, limit_seconds: float) -> None:
@@ -73,12 +84,12 @@ async def _write_one(
         failed[prop.name] = str(e)
 
 
-def _outcome(driver: Driver, device: DeviceView, error: Exception, limit_seconds: float) -> Outcome:
+def _outcome(driver: Driver, error: Exception, limit_seconds: float, bug: Callable[[Exception], None]) -> Outcome:
     if isinstance(error, DeviceUnreachable):
         return Unreachable(str(error) or "it does not answer")
     if isinstance(error, BadConfig):
         return Misconfigured(str(error))
     if isinstance(error, TimeoutError):
         return Unreachable(f"no answer within {limit_seconds:g} s")
-    log.error("the driver %s has a bug, met at %s", driver.protocol, device, exc_info=error)
+    bug(error)
     return Unreachable(f"the driver {driver.protocol} failed: {error!r}")
