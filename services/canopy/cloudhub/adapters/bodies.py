@@ -4,7 +4,20 @@ from typing import Any
 
 from pydantic import BaseModel, Field, RootModel, StrictStr
 
-from canopy.contracts.wire import Presence, Side, TwinRecord
+from canopy.bus.healths import wrong
+from canopy.contracts.wire import Presence, Side, TwinRecord, UnitHealth
+
+
+class Unit(BaseModel):
+    """One run of a unit, as it was last heard."""
+
+    unit: str
+    run: str
+    version: str
+    well: bool
+    wrong: str = Field(description="what is not well, in one line; empty: all is")
+    silent_since: int | None = Field(description="ms since 1970; null: it is heard")
+    facts: dict[str, str] = Field(description="words such as `protocol` (of a mapper) and `leads` (of a controller)")
 
 
 class Node(BaseModel):
@@ -18,6 +31,8 @@ class Node(BaseModel):
     session: int
     labels: dict[str, str]
     health: dict[str, str] = Field(description="by unit of the edge")
+    units: list[Unit] = Field(description="every unit of the edge; empty: its software does not say")
+    pending: int = Field(description="device states that wait there to be sent")
 
 
 class Nodes(BaseModel):
@@ -37,6 +52,16 @@ class Twin(BaseModel):
     type: str
 
 
+class Problem(BaseModel):
+    """What is wrong with a device, or with one property of it, as its edge says."""
+
+    code: str = Field(description="Unreachable, Misconfigured, ReadFailed, WriteFailed, WriteRefused, DesiredRefused")
+    reason: str
+    property: str = Field(description="empty: the device itself")
+    since: int = Field(description="ms since 1970, by the edge's clock")
+    last_success: int | None = Field(description="ms since 1970, when it last went well; null: not known")
+
+
 class LiveTwin(BaseModel):
     """The last state that the device's node has sent."""
 
@@ -49,6 +74,7 @@ class LiveTwin(BaseModel):
     received: int = Field(description="ms since 1970, by the cloud's clock")
     revision: int
     twins: dict[str, Twin]
+    problems: list[Problem]
 
 
 class Property(BaseModel):
@@ -160,6 +186,16 @@ def live_twin(record: TwinRecord) -> LiveTwin:
             name: Twin(reported=_value(t.reported), expected=_value(t.expected), type=t.type)
             for name, t in sorted(record.state.twins.items())
         },
+        problems=[
+            Problem(
+                code=p.code,
+                reason=p.reason,
+                property=p.property,
+                since=p.since,
+                last_success=p.last_success or None,
+            )
+            for p in record.state.problems
+        ],
     )
 
 
@@ -177,4 +213,19 @@ def node_of(name: str, labels: dict[str, str], ready: bool, presence: Presence |
         session=presence.session if presence else 0,
         labels=labels,
         health=presence.health if presence else {},
+        units=[unit_of(one) for one in presence.units] if presence else [],
+        pending=presence.pending if presence else 0,
+    )
+
+
+def unit_of(health: UnitHealth) -> Unit:
+    text = wrong(health)
+    return Unit(
+        unit=health.unit,
+        run=health.run,
+        version=health.version,
+        well=not text,
+        wrong=text,
+        silent_since=health.silent_since or None,
+        facts=health.facts,
     )

@@ -12,12 +12,13 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from canopy.cloudhub.adapters import bodies, letters, problem
+from canopy.cloudhub.adapters import bodies, letters, problem, why_bodies
 from canopy.cloudhub.adapters.access import Access
 from canopy.cloudhub.adapters.fleet import Fleet, Where
 from canopy.cloudhub.adapters.problem import Problem
 from canopy.cloudhub.adapters.traced import Shown
 from canopy.cloudhub.adapters.watch import Scope, events
+from canopy.cloudhub.adapters.whys import Whys
 from canopy.cloudhub.traces import Traces
 from canopy.cloudhub.watching import Watchers
 from canopy.kube.api import Kube
@@ -52,6 +53,7 @@ def build(
     telemetry: Telemetry,
     ready: Callable[[], bool],
     shown: Shown | None = None,
+    whys: Whys | None = None,
     aside: letters.Shelf | None = None,
 ) -> FastAPI:
     """The app. `ready` is what `/healthz` says."""
@@ -65,6 +67,8 @@ def build(
     _nodes(app, fleet, access)
     _devices(app, fleet, access)
     _watch(app, fleet, access, watchers, clock)
+    if whys is not None:
+        _whys(app, whys, access)
     _traces(app, shown or Shown(fleet, Traces(0, 1)), access)
     if aside is not None:
         letters.routes(app, aside, _caller(access), _ERRORS)
@@ -150,6 +154,18 @@ def _devices(app: FastAPI, fleet: Fleet, access: Access) -> None:
     @app.put(f"{path}/desired", responses=_ERRORS, summary="Set what properties should be", tags=["devices"])
     async def desired(namespace: str, name: str, body: bodies.Desired, kube: Any = caller) -> bodies.DesiredSet:
         return await fleet.set_desired(kube, Where(namespace, name), body.root)
+
+
+def _whys(app: FastAPI, whys: Whys, access: Access) -> None:
+    caller, path = _caller(access), "/api/v1/devices/{namespace}/{name}/why"
+
+    @app.get(path, responses=_ERRORS, summary="Why it does not do what it should", tags=["devices"])
+    async def why(namespace: str, name: str, kube: Any = caller) -> why_bodies.Why:
+        return await whys.of(kube, Where(namespace, name))
+
+    @app.get("/api/v1/status", responses=_ERRORS, summary="The fleet in one page", tags=["nodes"])
+    async def status(kube: Any = caller) -> why_bodies.Status:
+        return await whys.status(kube)
 
 
 def _traces(app: FastAPI, shown: Shown, access: Access) -> None:
