@@ -1,10 +1,11 @@
-"""`canopy device list|get|set|watch`: devices, their live twins, and what they should be. Speaks to the fleet API."""
+"""`canopy device list|get|set|watch|why`: devices, their live twins, what they should be. Speaks to the fleet API."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
+from canopy.cli import why
 from canopy.cli.api import FleetApi
 from canopy.cli.failure import EXIT_CODES, UsageFailure
 from canopy.cli.following import follow
@@ -23,6 +24,7 @@ Examples:
   canopy device get default/light
   canopy device set default/light switch=true --wait
   canopy device watch default/light
+  canopy device why default/light
 
 {EXIT_CODES}
 """
@@ -77,6 +79,7 @@ def commands(group: typer.Typer) -> typer.Typer:
         ("get", GET_HELP, get_device),
         ("set", SET_HELP, set_device),
         ("watch", WATCH_HELP, watch_devices),
+        ("why", why.HELP, why_device),
     ):
         group.command(name, help=text)(function)
     return group
@@ -108,6 +111,9 @@ def get_device(
     online = clock((found["twin"] or {}).get("last_online"))
     line(f"{full_name(found)} on {shown(found['node'])}: {shown(found['state'])}, last online {shown(online)}")
     table(("property", "type", "access", "reported", "expected", "desired", "heard"), _properties(found))
+    for problem in (found["twin"] or {}).get("problems", []):
+        about = f"{shown(problem['property'])}: " if problem["property"] else ""
+        line(f"{shown(problem['code'])} since {clock(problem['since'])}: {about}{shown(problem['reason'])}")
 
 
 def set_device(
@@ -153,6 +159,12 @@ def watch_devices(
                 print_json(twin, indent=None)
             else:
                 line(f"{clock(twin['received'])}  {full_name(twin)}  {shown(twin['state'])}  {reported(twin)}")
+
+
+def why_device(
+    device: DeviceArgument, output: OutputOption = Output.TABLE, api_url: UrlOption = "", api_token: TokenOption = ""
+) -> None:
+    why.why(*parsed_name(device), output, api_url, api_token)
 
 
 def parsed_name(device: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from canopy.cli import deadletters, demo, device, mapper, node, run, trace, version
+from canopy.cli import deadletters, demo, device, mapper, node, run, status, trace, version
 from canopy.cli.failure import EXIT_CODES, FAILED, USAGE, Failure
 from canopy.launch.errors import WrongUsage
 
@@ -27,6 +27,7 @@ def application() -> typer.Typer:
     app.callback()(_common)
     app.command("demo", help=demo.HELP)(demo.demo)
     app.command("run", help=run.HELP)(run.run)
+    app.command("status", help=status.HELP)(status.status)
     app.command("trace", help=trace.HELP)(trace.trace)
     app.command("version", help=version.HELP)(version.version)
     app.add_typer(deadletters.commands(_group(deadletters.HELP)), name="deadletters")

@@ -113,7 +113,7 @@ def device(facts: Facts) -> Step:
     if unread:
         return _unread(facts, name, record, unread)
     if record.state.state in ("offline", "unhealthy"):
-        tries = ("look at the device, its power and its line", f"canopy trace --device {facts.namespace}/{facts.name}")
+        tries = ("look at the device, its power and its line", f"canopy trace {facts.namespace}/{facts.name}")
         return stop(name, f"it is {record.state.state}", record.state.last_online, tries)
     return _reporting(facts, name, record)
 

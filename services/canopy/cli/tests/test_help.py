@@ -27,6 +27,8 @@ def test_the_walk_finds_the_commands_that_there_should_be() -> None:
         "device get",
         "device set",
         "device watch",
+        "device why",
+        "status",
         "node list",
         "mapper run",
     }
@@ -54,6 +56,8 @@ def test_every_option_and_argument_is_explained(path: tuple[str, ...]) -> None:
         assert getattr(parameter, "help", ""), f"{' '.join(path)} {parameter.name}"
 
 
-@pytest.mark.parametrize("path", [p for p in ALL if p and p[0] in ("device", "node") and len(p) > 1], ids=" ".join)
+@pytest.mark.parametrize(
+    "path", [p for p in ALL if p and ((p[0] in ("device", "node") and len(p) > 1) or p == ("status",))], ids=" ".join
+)
 def test_whatever_asks_the_api_speaks_json_too(path: tuple[str, ...]) -> None:
     assert "output" in {p.name for p in ALL[path].params}
