@@ -9,7 +9,6 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,8 @@ class Guest:
         """Of the namespace, and of the Node."""
         self.left: list[str] = []
         """What could not be removed, and why."""
+        self.gone_seconds = GONE_SECONDS
+        """How long it waits for each thing to be gone."""
         self._lacking: list[Json] = []
         self._made: dict[str, str] = {}
         self._came = False
@@ -152,20 +153,22 @@ class Guest:
         """The units have ended by now: none makes anything anew."""
         if not self._came:
             return
-        removals: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            (f"Node {self.name}", lambda: self._remove(NODES, "", self.name)),
-            (f"Lease {LEASE_NAMESPACE}/{self.name}", lambda: self._remove(LEASES, LEASE_NAMESPACE, self.name)),
-            (f"namespace {self.name}", lambda: self._remove(NAMESPACES, "", self.name)),
-            *((f"CRD {name}", partial(self._remove_crd, name)) for name in self._made),
-        ]
-        for what, remove in removals:
-            try:
-                await remove()
-            except (KubeError, TimeoutError) as error:
-                self.left.append(f"{what}: {error}")
+        self._say(f"\nRemoving what the demo made at {self.url} ...")
+        await asyncio.gather(
+            self._tried(f"Node {self.name}", self._remove(NODES, "", self.name)),
+            self._tried(f"Lease {LEASE_NAMESPACE}/{self.name}", self._remove(LEASES, LEASE_NAMESPACE, self.name)),
+            self._tried(f"namespace {self.name}", self._remove(NAMESPACES, "", self.name)),
+        )
+        await asyncio.gather(*(self._tried(f"CRD {name}", self._remove_crd(name)) for name in self._made))
         if not self.left:
             crds_too = f", {len(self._made)} CRDs" if self._made else ""
-            self._say(f"\nRemoved what the demo made at {self.url}: namespace and Node {self.name}{crds_too}")
+            self._say(f"Removed: namespace and Node {self.name}{crds_too}")
+
+    async def _tried(self, what: str, removal: Awaitable[None]) -> None:
+        try:
+            await removal
+        except (KubeError, TimeoutError) as error:
+            self.left.append(f"{what}: {error}")
 
     async def _remove(self, resource: Resource, namespace: str, name: str, uid: str = "") -> None:
         """Until it is gone. Raises KubeError, TimeoutError."""
@@ -181,7 +184,7 @@ class Guest:
             await self._kube.delete(resource, namespace, name, uid=uid)
         except NotFound:
             return
-        await _until(gone, GONE_SECONDS, f"{name} to be gone")
+        await _until(gone, self.gone_seconds, f"{name} to be gone")
 
     async def _remove_crd(self, name: str) -> None:
         """With it would go what others have made of that kind meanwhile: then it stays."""

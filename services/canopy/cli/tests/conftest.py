@@ -1,11 +1,17 @@
-"""A command line called in this process, and a small fleet API for it to speak to."""
+"""A command line called in this process or started as one, and a small fleet API for it to speak to."""
 
 import json
+import os
+import queue
+import subprocess
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +25,9 @@ class Ended:
     out: str
     err: str
 
+
+STORY_SECONDS = 90
+MARK = "CANOPY_TEST_MARK"[7:]  # without the prefix: variables that begin with it are not handed on to units
 
 Canopy = Callable[..., Ended]
 
@@ -74,7 +83,7 @@ def fleet() -> Iterator[Fleet]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_PUT = _answer
+        do_GET = do_PUT = do_DELETE = _answer
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -91,3 +100,94 @@ def fleet() -> Iterator[Fleet]:
 
 def error(code: int, reason: str, field_name: str = "") -> dict[str, Any]:
     return {"error": {"code": code, "reason": reason} | ({"field": field_name} if field_name else {})}
+
+
+@dataclass
+class Place:
+    """Folders of its own for everything that a program may write to, and a mark that all its children inherit."""
+
+    root: Path
+    mark: str
+
+    def __post_init__(self) -> None:
+        for name in ("home", "tmp", "work"):
+            (self.root / name).mkdir()
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        environment = {**os.environ, "HOME": str(self.root / "home"), "TMPDIR": str(self.root / "tmp"), MARK: self.mark}
+        command = [sys.executable, "-m", "canopy.cli.main", *arguments]
+        return subprocess.Popen(
+            command,
+            cwd=self.root / "work",
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        process = self.start(*arguments)
+        try:
+            out, _ = process.communicate(timeout=STORY_SECONDS)
+        finally:
+            process.kill()
+        return process.returncode, out
+
+    def events(self, *arguments: str) -> "Events":
+        """`with place.events("demo", "--output", "json") as (process, next_event):`"""
+        return Events(self.start(*arguments))
+
+    def running(self) -> list[str]:
+        """Command lines of all processes that bear the mark."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
+                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:
+                continue
+        return found
+
+    def assert_nothing_left(self) -> None:
+        assert self.running() == []
+        written = {p.relative_to(self.root).parts[:2] for p in self.root.rglob("*") if p.is_file()}
+        assert {"/".join(parts) for parts in written} == {"work/.demo"}
+        assert not (self.root / "work/.demo/endpoints.json").exists()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("looks for processes in /proc")
+    yield Place(tmp_path, uuid.uuid4().hex)
+
+
+class Events:
+    """The JSON lines of a process, with a deadline; it is killed at the end."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process, self._lines = process, queue.Queue[str]()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Any:
+        self._reader.start()
+        return self._process, self._next
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for text in self._process.stdout:
+            self._lines.put(text)
+
+    def _next(self, right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        deadline = time.monotonic() + STORY_SECONDS
+        while True:
+            found: dict[str, Any] = json.loads(self._lines.get(timeout=deadline - time.monotonic()))
+            if right(found):
+                return found

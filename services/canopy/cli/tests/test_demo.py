@@ -2,15 +2,9 @@
 
 import json
 import os
-import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,69 +12,11 @@ import pytest
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(200)]
 
-STORY_SECONDS = 90
 END_SECONDS = 15
-MARK = "CANOPY_TEST_MARK"[7:]  # without the prefix: variables that begin with it are not handed on to units
-
-
-@dataclass
-class Place:
-    """Folders of its own for everything that a program may write to, and a mark that all its children inherit."""
-
-    root: Path
-    mark: str
-
-    def __post_init__(self) -> None:
-        for name in ("home", "tmp", "work"):
-            (self.root / name).mkdir()
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        environment = {**os.environ, "HOME": str(self.root / "home"), "TMPDIR": str(self.root / "tmp"), MARK: self.mark}
-        command = [sys.executable, "-m", "canopy.cli.main", *arguments]
-        return subprocess.Popen(
-            command,
-            cwd=self.root / "work",
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-
-    def run(self, *arguments: str) -> tuple[int, str]:
-        process = self.start(*arguments)
-        try:
-            out, _ = process.communicate(timeout=STORY_SECONDS)
-        finally:
-            process.kill()
-        return process.returncode, out
-
-    def running(self) -> list[str]:
-        """Command lines of all processes that bear the mark."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:
-                continue
-        return found
-
-    def assert_nothing_left(self) -> None:
-        assert self.running() == []
-        written = {p.relative_to(self.root).parts[:2] for p in self.root.rglob("*") if p.is_file()}
-        assert {"/".join(parts) for parts in written} == {"work/.demo"}
-        assert not (self.root / "work/.demo/endpoints.json").exists()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    if not sys.platform.startswith("linux"):
-        pytest.skip("looks for processes in /proc")
-    yield Place(tmp_path, uuid.uuid4().hex)
 
 
 @pytest.mark.parametrize("how", [(), ("--split",)], ids=["folded", "split"])
-def test_once_tells_the_whole_story_and_leaves_nothing(place: Place, how: tuple[str, ...]) -> None:
+def test_once_tells_the_whole_story_and_leaves_nothing(place: Any, how: tuple[str, ...]) -> None:
     began = time.monotonic()
     code, out = place.run("demo", "--once", *how)
     assert code == 0, out
@@ -92,7 +28,7 @@ def test_once_tells_the_whole_story_and_leaves_nothing(place: Place, how: tuple[
     place.assert_nothing_left()
 
 
-def test_a_step_that_fails_is_named_with_log_lines_and_exit_code_1(place: Place) -> None:
+def test_a_step_that_fails_is_named_with_log_lines_and_exit_code_1(place: Any) -> None:
     wrong = place.root / "work/sitecustomize.py"
     wrong.write_text("import sys\nif 'canopy.kubeserve' in sys.orig_argv: sys.exit('no room here')\n")
     os.environ["PYTHONPATH"] = str(wrong.parent)
@@ -105,13 +41,13 @@ def test_a_step_that_fails_is_named_with_log_lines_and_exit_code_1(place: Place)
     assert place.running() == []
 
 
-def test_a_killed_demo_leaves_no_process_the_next_one_starts_clean_and_ctrl_c_ends_it(place: Place) -> None:
-    with events(place.start("demo", "--output", "json")) as (killed, next_event):
+def test_a_killed_demo_leaves_no_process_the_next_one_starts_clean_and_ctrl_c_ends_it(place: Any) -> None:
+    with place.events("demo", "--output", "json") as (killed, next_event):
         next_event(lambda e: e["event"] == "told" and "kubeserve" in e["text"])
         killed.kill()
         killed.wait()
         wait_until(lambda: place.running() == [], 5)
-    with events(place.start("demo", "--output", "json")) as (demo, next_event):
+    with place.events("demo", "--output", "json") as (demo, next_event):
         up = next_event(lambda e: e["event"] in ("up", "failed"))
         assert up["event"] == "up", up
         look_at(place, up["endpoints"])
@@ -120,7 +56,7 @@ def test_a_killed_demo_leaves_no_process_the_next_one_starts_clean_and_ctrl_c_en
     place.assert_nothing_left()
 
 
-def look_at(place: Place, offered: dict[str, Any]) -> None:
+def look_at(place: Any, offered: dict[str, Any]) -> None:
     """While it is up: what is offered is there, the command line finds it, a second demo is refused."""
     file = place.root / "work/.demo/endpoints.json"
     found = json.loads(file.read_text())
@@ -150,34 +86,3 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, "not so in time"
         time.sleep(0.05)
-
-
-class events:
-    """The JSON lines of a process, with a deadline; it is killed at the end."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process, self._lines = process, queue.Queue[str]()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-
-    def __enter__(self) -> Any:
-        self._reader.start()
-        return self._process, self._next
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._reader.join()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for text in self._process.stdout:
-            self._lines.put(text)
-
-    def _next(self, right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        deadline = time.monotonic() + STORY_SECONDS
-        while True:
-            found: dict[str, Any] = json.loads(self._lines.get(timeout=deadline - time.monotonic()))
-            if right(found):
-                return found
