@@ -7,7 +7,6 @@ again is the same letter with a higher count; everything is bounded, and what a 
 
 import base64
 import logging
-import re
 import traceback
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from msgspec.structs import replace
 from canopy.contracts.wire import DeadLetter
 from canopy.runtime.clock import Clock, SystemClock
 from canopy.runtime.letterfile import LetterFile
+from canopy.runtime.secrets import without_secrets
 
 log = logging.getLogger("canopy.letters")
 KEPT_LETTERS = 100
@@ -32,11 +32,6 @@ AT_ONCE, PER_SECOND = 20, 1.0
 """New letters after quiet, and then a second: each is a write to the disk, and thousands would tell people no more."""
 AGAIN_SECONDS = 10.0
 """Between two sendings of one letter whose count rises."""
-_SECRET = re.compile(
-    rb'("[^"\\]{0,64}(?:passw|secret|token|credential|private.?key|authorization)[^"\\]{0,64}"\s*:\s*)'
-    rb'("(?:[^"\\]|\\.)*"?|[^\s,}\]]+)',
-    re.IGNORECASE,
-)
 
 
 class DeadLetters:
@@ -166,11 +161,6 @@ def _letter(
 def _clean(text: str, most: int) -> str:
     """Cut, without secrets, and such as can be encoded."""
     return without_secrets(text.encode("utf-8", "replace")).decode("utf-8", "replace")[:most]
-
-
-def without_secrets(text: bytes) -> bytes:
-    """Values of JSON that a key calls a password, token, secret ... are left out."""
-    return _SECRET.sub(rb'\1"***"', text)
 
 
 def _bound(counts: "OrderedDict[str, int]", most: int) -> None:
