@@ -6,6 +6,7 @@ import msgspec
 
 from canopy.kube.api import Kube
 from canopy.kube.client import connect
+from canopy.kube.connection import Pod
 from canopy.kube.errors import KubeError
 from canopy.kube.kubeconfig import NoCluster
 from canopy.kube.resource import NAMESPACES
@@ -20,10 +21,15 @@ class _Head(msgspec.Struct):
     metadata: _Meta
 
 
-async def cluster(kubeconfig: str) -> Kube:
+async def cluster(kubeconfig: str, pod: Pod | None = None) -> Kube:
     """The cluster of a kubeconfig file, which may not be written yet; empty: of the pod. Close it at the end."""
     path = Path(kubeconfig) if kubeconfig else None
-    return await patiently("the cluster's address", lambda: connect(path), NoCluster)
+    return await patiently("the cluster's address", lambda: connect(path, pod=pod), NoCluster)
+
+
+async def cluster_if_any(kubeconfig: str, pod: Pod | None = None) -> Kube | None:
+    """The same; None where no file is named and this is no pod with a service account."""
+    return await cluster(kubeconfig, pod) if kubeconfig or (pod or Pod()) else None
 
 
 async def cluster_uid(kube: Kube) -> str:

@@ -18,7 +18,10 @@ class Settings(UnitSettings):
         description="Standalone: who bears this token acts with the kubeconfig's rights. "
         "Empty: each caller's own token is handed on to Kubernetes.",
     )
-    kubeconfig: str = Field("", description="File that names the cluster; empty: no Kubernetes, and no fleet API.")
+    kubeconfig: str = Field(
+        "",
+        description="File that names the cluster; empty: that of this pod, and elsewhere none: then no fleet API.",
+    )
     cache_url: str = Field("memory://", description="Live twins and presence: memory:// or redis://host:6379/0.")
     beat_seconds: float = Field(10.0, ge=0.2, le=300, description="Seconds between two beats of a node.")
     hellos_at_once: int = Field(32, ge=1, le=1000, description="Hellos in work at once; more are told to come later.")

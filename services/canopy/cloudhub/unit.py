@@ -35,7 +35,7 @@ from canopy.contracts.catalogue import CLOUD_HEALTH
 from canopy.contracts.roles import CLOUD_UNITS
 from canopy.contracts.wire import Limits
 from canopy.kube.api import Kube
-from canopy.kube.patient import cluster, cluster_uid
+from canopy.kube.patient import cluster_if_any, cluster_uid
 from canopy.runtime.clock import Clock, SystemClock
 from canopy.runtime.logs import OncePer, once_per
 from canopy.runtime.settings import SettingsError, is_loopback, load
@@ -100,11 +100,10 @@ class CloudHub:
             await _first(group, server.wait())
 
     async def _connected(self, stack: AsyncExitStack) -> Kube | None:
-        """The cluster, once its kubeconfig can be read; None if none is named."""
-        if not self._settings.kubeconfig:
-            return None
-        kube = await cluster(self._settings.kubeconfig)
-        stack.push_async_callback(kube.close)
+        """The cluster, once its kubeconfig can be read, or the pod's; None if none is named elsewhere."""
+        kube = await cluster_if_any(self._settings.kubeconfig)
+        if kube is not None:
+            stack.push_async_callback(kube.close)
         return kube
 
     async def _keep_streams(self, parts: "_Parts") -> None:

@@ -15,6 +15,7 @@ from canopy.kube.client import connect
 from canopy.kube.connection import HOST_VARIABLE, PORT_VARIABLE, TOKEN_SECONDS, Pod, open_connection
 from canopy.kube.errors import Unavailable
 from canopy.kube.kubeconfig import NoCluster, read
+from canopy.kube.patient import cluster_if_any
 from canopy.kube.resource import NODES
 from canopy.kubeserve import certificates
 
@@ -136,6 +137,17 @@ async def test_a_pod_speaks_with_its_service_account_and_its_token_is_renewed(tm
         now = TOKEN_SECONDS
         assert await connection.credentials() == {"authorization": "Bearer second"}
         await connection.close()
+
+
+async def test_who_can_do_without_a_cluster_has_one_in_a_pod_only(tmp_path: Path) -> None:
+    environ = {HOST_VARIABLE: "127.0.0.1", PORT_VARIABLE: "1"}
+    assert await cluster_if_any("", Pod(tmp_path, environ)) is None
+    assert Pod(tmp_path, environ).url == "https://127.0.0.1:1"
+    certificates.tls(tmp_path, ())
+    (tmp_path / "token").write_text("t")
+    kube = await cluster_if_any("", Pod(tmp_path, environ))
+    assert kube is not None
+    await kube.close()
 
 
 async def test_elsewhere_than_in_a_pod_a_kubeconfig_must_be_named(tmp_path: Path) -> None:

@@ -21,5 +21,5 @@ class Access:
         if self._api_token and not secrets.compare_digest(token, self._api_token):
             raise Problem(401, "the bearer token is not the one of this API")
         if self._kube is None:
-            raise Problem(503, "no Kubernetes is configured (CANOPY_CLOUDHUB_KUBECONFIG)")
+            raise Problem(503, "no Kubernetes: CANOPY_CLOUDHUB_KUBECONFIG names none, and this is no pod that has one")
         return self._kube if self._api_token else self._kube.with_token(token)
