@@ -19,7 +19,8 @@ from canopy.kube.resource import Resource
 from canopy.runtime.health import Health
 from canopy.runtime.settings import Shared
 from canopy.runtime.telemetry import Telemetry
-from canopy.testing.kubernetes import ApiServer, api_server
+from canopy.testing.accounts import account
+from canopy.testing.kubernetes import CLUSTER, ApiServer, api_server
 from canopy.testing.servers import RunningHub, hub
 from canopy.testing.wait import until
 from canopy.testing.world import Running, running
@@ -27,13 +28,14 @@ from canopy.testing.world import Running, running
 
 @dataclass
 class Between:
-    """The servers. `unit` is the controller's name."""
+    """The servers. `unit` is the controller's name; `kubeconfig` is what its replicas get, `kube` has all rights."""
 
     unit: str
     hub: RunningHub
     server: ApiServer
     kube: Kube
     bus: Bus
+    kubeconfig: Path
     replicas: int = 0
 
     @asynccontextmanager
@@ -42,7 +44,7 @@ class Between:
         connection = await open_connection(self.hub, self.unit)
         env = Environment(Shared(), connection, Telemetry(self.unit, enabled=False), Health(self.unit))
         try:
-            async with running(build(env, str(self.server.kubeconfig))):
+            async with running(build(env, str(self.kubeconfig))):
                 if not self.replicas:
                     await until(lambda: f"canopy_{self.unit}_leads 1" in env.metrics.text())
                 self.replicas += 1
@@ -72,7 +74,9 @@ async def open_between(directory: Path, unit: str, subject: str) -> AsyncIterato
         stack.push_async_callback(kube.close)
         connection = await open_connection(started, "cloudhub")
         stack.push_async_callback(connection.close)
-        yield Between(unit, started, server, kube, Bus(connection, "cloudhub", Telemetry("cloudhub", enabled=False)))
+        bus = Bus(connection, "cloudhub", Telemetry("cloudhub", enabled=False))
+        own = await account(server.kubeconfig, unit, directory) if subject == CLUSTER else server.kubeconfig
+        yield Between(unit, started, server, kube, bus, own)
 
 
 async def open_connection(to: RunningHub, unit: str) -> Connection:
