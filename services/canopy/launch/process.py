@@ -82,6 +82,8 @@ class _Process:
 
     def _say(self, health: HealthServer) -> None:
         log.info("running %s", self._name, extra={"health": f"http://{health.host}:{health.port}"})
+        for health_of_unit in self._healths:  # whatever else a check says: no unit is ready before it runs
+            health_of_unit.set("running", False, f"connecting to {self._shared.nats_url}")
         if self._shared.insecure_listen:
             log.warning(
                 "CANOPY_INSECURE_LISTEN=true: ports may be open beyond loopback, without TLS or identities. Only for a "
