@@ -20,7 +20,7 @@ pytestmark = pytest.mark.server
 MESSAGES = 101
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def buggy(stories: Stories) -> AsyncIterator[Stories]:
     """The system with bugs in DeviceTwin and DeviceController."""
     if not stories.system.split:

@@ -12,6 +12,7 @@ from canopy.kube.api import Event, Listed
 from canopy.kube.errors import Gone, KubeError, Unavailable
 from canopy.kube.informer import Informer, InformerSettings, backoff
 from canopy.kube.resource import DEVICES
+from canopy.runtime.letters import DeadLetters
 
 QUICK = InformerSettings(watch_seconds=1, backoff_first_seconds=0.001, backoff_most_seconds=0.002)
 
@@ -130,3 +131,26 @@ async def test_errors_are_waited_out_and_shown() -> None:
 @pytest.mark.parametrize(("errors", "most"), [(1, 0.2), (2, 0.4), (100, 3.0), (10_000, 3.0)])
 def test_waiting_doubles_within_bounds(errors: int, most: float) -> None:
     assert all(most / 2 <= backoff(errors, InformerSettings()) <= most for _ in range(20))
+
+
+async def test_one_object_that_shows_a_bug_is_set_aside_and_the_others_of_its_kind_go_on() -> None:
+    told, letters = list[str](), DeadLetters("devicecontroller")
+
+    def changed(key: Any, old: Any, new: Any) -> None:
+        if key[1] == "b":
+            raise KeyError("a bug")
+        told.append(key[1])
+
+    def decode(raw: bytes) -> Any:
+        found = json.loads(raw)
+        return found["spec"] if found["metadata"]["name"] == "e" else found
+
+    script = Script([listed(5, "a", "b", "c")], [[Event("ADDED", body("e", 6)), Event("ADDED", body("d", 7))]])
+    informer = Informer(script, DEVICES, decode, settings=QUICK, on_change=changed, letters=letters)  # type: ignore[arg-type]
+    task = asyncio.create_task(informer.run())
+    async with asyncio.timeout(5):
+        await script.quiet.wait()
+    assert not task.done() and told == ["a", "c", "d"] and informer.revision == 7
+    task.cancel()
+    assert [letter.source for letter in letters.waiting(9)] == ["devices d/b", "devices d/e"]
+    assert informer.unreadable.keys() == {("d", "e")}

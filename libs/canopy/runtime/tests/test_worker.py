@@ -4,7 +4,8 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 
 from canopy.runtime.clock import SystemClock
-from canopy.runtime.worker import Worked, Worker
+from canopy.runtime.letters import DeadLetters
+from canopy.runtime.worker import BUG_TRIES, Worked, Worker
 from canopy.runtime.workqueue import Budget, Queue
 from canopy.testing.clock import FrozenClock
 from canopy.testing.wait import until
@@ -99,3 +100,19 @@ async def test_a_full_hand_goes_on_when_it_has_room_again():
         for i in range(50):
             worker.mark(i)
         await until(lambda: len(done) == 50, 5)
+
+
+async def test_a_key_whose_work_always_shows_a_bug_is_set_aside_until_it_is_marked_again():
+    clock, tries, letters = FrozenClock(), [], DeadLetters("devicecontroller")
+
+    async def handle(key):
+        tries.append(key)
+        raise KeyError("bug")
+
+    async with working(handle, clock, letters=letters) as worker:
+        worker.mark("bad")
+        await clock.advance(300)
+        assert len(tries) == BUG_TRIES
+        worker.mark("bad")
+        await clock.advance(300)
+    assert [(letter.source, letter.count) for letter in letters.waiting(9)] == [("work on bad", 2 * BUG_TRIES)]

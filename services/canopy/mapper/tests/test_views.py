@@ -132,3 +132,13 @@ def test_a_device_that_cannot_be_served_is_said_with_the_field(device: str, mode
 def test_what_is_wrong_with_a_device_of_another_protocol_is_not_this_mappers_to_say() -> None:
     found = made(DEVICE.replace("Modbus", "opcua"), MODEL.replace('"100"', '"much"'))
     assert found.broken == {} and found.views == ()
+
+
+def test_a_device_whose_manifest_shows_a_bug_is_not_served_and_the_others_are() -> None:
+    model = msgspec.convert(yaml.safe_load(MODEL), DeviceModel)
+    good, bad = (msgspec.convert(yaml.safe_load(DEVICE.replace("name: lamp,", f"name: {n},")), Device) for n in "ab")
+    bad = msgspec.structs.replace(bad, spec=msgspec.structs.replace(bad.spec, properties=None))
+    bugs: list[tuple[object, Exception]] = []
+    found = views([bad, good], [model], "modbus", lambda key, error: bugs.append((key, error)))
+    assert [v.name for v in found.views if v.properties] == ["a"] and ("default", "b") in found.problems
+    assert [(key, type(error)) for key, error in bugs] == [(("default", "b"), TypeError)]
