@@ -61,13 +61,16 @@ class Stories:
         }
         return (await self.kube.apply(body))[0]
 
-    async def install_light(self, port: int) -> str:
-        """The example's light, at `port`, under a name of its own; that name."""
+    async def install_light(self, port: int, offsets: dict[str, int] | None = None) -> str:
+        """The example's light, at `port`, under a name of its own; that name. `offsets` are other registers."""
         for document in yaml.safe_load_all((EXAMPLES / "light-model.yaml").read_text()):
             await self.kube.apply(document)
         device: dict[str, Any] = yaml.safe_load((EXAMPLES / "light-device.yaml").read_text())
         device["metadata"]["name"] = name = f"light-{uuid.uuid4().hex[:6]}"
         device["spec"]["protocol"]["configData"]["port"] = port
+        for prop in device["spec"]["properties"]:
+            if prop["name"] in (offsets or {}):
+                prop["visitors"]["configData"]["offset"] = (offsets or {})[prop["name"]]
         await self.kube.apply(device)
         return str(name)
 
@@ -91,6 +94,17 @@ class Stories:
         found = await self.kube.get("DeviceStatus", name, namespace)
         twins = ((found or {}).get("status") or {}).get("twins") or []
         return {t["propertyName"]: t["reported"]["value"] for t in twins if t.get("reported")}
+
+    async def says(self, name: str, condition: str, status: str, reason: str) -> str:
+        """Wait until a condition of a DeviceStatus is so; its message."""
+
+        async def so() -> list[str]:
+            found = ((await self.kube.get("DeviceStatus", name)) or {}).get("status") or {}
+            wanted = (condition, status, reason)
+            conditions = found.get("conditions") or []
+            return [c.get("message", "") for c in conditions if (c["type"], c["status"], c["reason"]) == wanted]
+
+        return (await until(so, 15))[0]
 
     async def shows(self, name: str, values: dict[str, str], seconds: float, namespace: str = "default") -> float:
         """Wait until the DeviceStatus shows these values; the seconds it took."""

@@ -4,8 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from screens import canopy, why
 from stories import Stories
 from talk import Talk
+
+from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
 
@@ -53,8 +56,6 @@ async def test_a_value_expected_at_the_edge_shows_as_observed_desired_and_leaves
         twins = (found or {}).get("status", {}).get("twins", [])
         return [t["observedDesired"]["value"] for t in twins if t["propertyName"] == "mode" and "observedDesired" in t]
 
-    from canopy.testing.wait import until
-
     assert await until(observed, 10) == ["eco"]
     spec = await stories.kube.get("Device", name)
     assert spec is not None and not spec["spec"].get("properties")
@@ -66,6 +67,27 @@ async def test_what_is_read_only_or_out_of_range_is_refused_with_the_field(stori
     refused = await one.update({"level": {"expected": {"value": "101"}}})
     assert refused["code"] == 400 and "level" in refused["reason"] and "100" in refused["reason"]
     assert "code" not in await one.update({"level": {"expected": {"value": "100"}}})
+
+
+async def test_a_desired_value_that_the_edge_refuses_shows_in_kubernetes_until_it_is_mended(
+    stories: Stories, one: Talk
+) -> None:
+    name = _name(one)
+    await _desire(stories, name, {"level": "101"})
+    await why(stories.system, name, "desired", "the edge refuses level=101", "kubectl get devicemodel thing")
+    message = await stories.says(name, "DesiredAccepted", "False", "DesiredRefused")
+    assert "level" in message and "100" in message
+    await _desire(stories, name, {"level": "100"})
+    await stories.says(name, "DesiredAccepted", "True", "AsItShouldBe")
+
+
+async def test_an_unknown_model_is_named_with_those_that_there_are(stories: Stories) -> None:
+    await stories.create("no-model")
+    await stories.kube.patch("Device", "no-model", {"spec": {"deviceModelRef": {"name": "thin"}}})
+    await why(stories.system, "no-model", "kubernetes", "there is no DeviceModel thin", "is it thing?")
+    await stories.kube.delete("Device", "no-model")
+    screen = await canopy(stories.system, "device", "why", "no-modem")
+    assert screen.code == 3 and "there is no Device no-modem" in screen.text
 
 
 async def _delta_is(one: Talk, wanted: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """The main job: a light's state from a real Modbus server to Kubernetes, and a desired state back."""
 
 import pytest
+from screens import why
 from stories import Stories
 
 from canopy.testing import light
@@ -34,8 +35,25 @@ async def test_a_light_that_is_gone_is_offline_and_comes_back(stories: Stories) 
     await stories.shows(name, {"switch": "false"}, 20)
     await process.kill()
     await until(lambda: _state_is(stories, name, "offline"), 20)
+    await why(stories.system, name, "device", "does not answer its mapper", "power, cable, address")
+    await stories.says(name, "Reachable", "False", "Unreachable")
     await process.start()
     await until(lambda: _state_is(stories, name, "online"), 40)
+    await why(stories.system, name, "")
+    await stories.says(name, "Reachable", "True", "AsItShouldBe")
+    await stories.kube.delete("Device", name)
+
+
+async def test_a_wrong_register_is_named_and_the_other_properties_go_on(stories: Stories) -> None:
+    port = await stories.system.light()
+    name = await stories.install_light(port, offsets={"brightness": 7})
+    await stories.shows(name, {"switch": "false", "power": "0"}, 20)
+    await why(stories.system, name, "device", "property brightness cannot be read", "the device itself answers")
+    assert (await stories.says(name, "PropertiesRead", "False", "ReadFailed")).startswith("brightness: ")
+    await light.flip("127.0.0.1", port, True)
+    await until(lambda: _state_is(stories, name, "online"), 5)
+    problems = (await stories.api.get(f"devices/default/{name}/twin"))["problems"]
+    assert [(p["code"], p["property"]) for p in problems] == [("ReadFailed", "brightness")]
     await stories.kube.delete("Device", name)
 
 

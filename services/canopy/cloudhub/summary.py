@@ -77,7 +77,7 @@ def tally(
         troubled += [device] if _ill(record) else []
     return Tally(
         units=[unit_state(unit, cloud) for unit in CLOUD_UNITS],
-        nodes=Counter(node.state for node in known),
+        nodes=dict(Counter(node.state for node in known)),
         troubled_nodes=[node for node in known if node.state != "ready"][:MOST_SHOWN],
         devices=dict(sorted(states.items())),
         troubled_devices=troubled[:MOST_SHOWN],

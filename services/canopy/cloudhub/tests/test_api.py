@@ -14,6 +14,7 @@ from canopy.cloudhub.adapters import http
 from canopy.cloudhub.adapters.access import Access
 from canopy.cloudhub.adapters.fleet import Fleet, Where
 from canopy.cloudhub.adapters.watch import Scope, events
+from canopy.cloudhub.adapters.whys import Whys
 from canopy.cloudhub.core import Bounds, accepted, said, stored
 from canopy.cloudhub.counts import Counts
 from canopy.cloudhub.live import Live
@@ -21,7 +22,7 @@ from canopy.cloudhub.records import Records
 from canopy.cloudhub.view import View
 from canopy.cloudhub.watching import Watchers
 from canopy.contracts.catalogue import TWINS
-from canopy.contracts.wire import Presence, encode
+from canopy.contracts.wire import Presence, UnitCheck, UnitHealth, encode
 from canopy.kube.api import Kube, Listed
 from canopy.kube.errors import Conflict, Forbidden, KubeError, NotFound, Unauthorized, Unavailable
 from canopy.kube.resource import Resource
@@ -106,6 +107,9 @@ def device(node: str = "edge-1", **metadata: Any) -> dict[str, Any]:
     return {"spec": spec, "metadata": metadata}
 
 
+CLOUD = [UnitHealth(unit="devicecontroller", run="r", checks=[UnitCheck(check="c")], facts={"leads": "yes"})]
+
+
 class Api:
     """The app and what stands behind it."""
 
@@ -119,8 +123,9 @@ class Api:
         self.fleet = Fleet(self.live, self.clock)
         kube: Any = self.kube
         self.app = http.build(
-            self.fleet, Access(kube, token), self.watchers, self.clock, Telemetry("t", enabled=False), lambda: True
-        )
+            self.fleet, Access(kube, token), self.watchers, self.clock, Telemetry("t", enabled=False), lambda: True,
+            whys=Whys(self.fleet, self.live, lambda: CLOUD, self.clock, 40_000),
+        )  # fmt: skip
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://api")
         self.kube.put("devicemodels", "default", "lamp", MODEL)
 
@@ -180,9 +185,58 @@ async def test_nodes_are_shown_as_kubernetes_knows_them_and_as_they_were_heard(a
     assert (await api.call("GET", "/nodes/edge-1")).json()["online"] is False
 
 
+async def test_why_walks_what_kubernetes_and_the_node_say(api: Api) -> None:
+    api.kube.put("devices", "default", "light", device())
+    api.kube.put("nodes", "", "edge-1", {"metadata": {"labels": {"node.canopy.dev/managed": "true"}}})
+    found = (await api.call("GET", "/devices/default/light/why")).json()
+    assert (found["exists"], found["well"], found["stops_at"]["step"]) == (True, False, "link")
+    units = [UnitHealth(unit="devicetwin", checks=[UnitCheck(check="c", ok=False, detail="disk full")])]
+    presence = Presence(node="edge-1", at=api.clock.now_ms(), session=9, units=units)
+    await api.cache.hset("presence", {"edge-1": encode(presence)})
+    found = (await api.call("GET", "/devices/default/light/why")).json()
+    assert found["stops_at"]["text"] == "devicetwin on edge-1: c: disk full"
+    assert [s["verdict"] for s in found["steps"][:4]] == ["ok", "ok", "ok", "stop"]
+    node = (await api.call("GET", "/nodes/edge-1")).json()
+    assert node["units"][0]["wrong"] == "c: disk full" and node["units"][0]["well"] is False
+
+
+async def test_why_of_a_device_that_does_not_exist_names_one_that_does(api: Api) -> None:
+    api.kube.put("devices", "default", "light", device())
+    found = (await api.call("GET", "/devices/default/ligth/why")).json()
+    assert found["exists"] is False and "is it light?" in found["stops_at"]["text"]
+
+
+async def test_why_says_so_when_kubernetes_does_not_answer(api: Api) -> None:
+    api.kube.down.append(Unavailable("no connection"))
+    found = (await api.call("GET", "/devices/default/light/why")).json()
+    assert found["stops_at"]["text"] == "Kubernetes does not answer CloudHub: no connection"
+
+
+async def test_who_may_see_one_namespace_gets_why_without_the_nodes(api: Api) -> None:
+    api.kube.put("devices", "default", "light", device("edge-9"))
+    found = (await api.call("GET", "/devices/default/light/why", READER)).json()
+    assert "has not been heard since" in found["stops_at"]["text"]  # not: there is no such node
+
+
+async def test_the_fleet_is_one_page(api: Api) -> None:
+    api.kube.put("devices", "default", "light", device())
+    api.kube.put("nodes", "", "edge-1", {"metadata": {"labels": {"node.canopy.dev/managed": "true"}}})
+    api.kube.put("nodes", "", "a-kubelet", {})
+    api.sent("edge-1", "light", "7")
+    found = (await api.call("GET", "/status")).json()
+    assert (found["well"], found["nodes"], found["devices"]) == (False, {"away": 1}, {"online": 1})
+    assert found["units"][1] == {"unit": "devicecontroller", "replicas": 1, "leader": True, "wrong": ""}
+    assert found["troubled_nodes"] == [{"name": "edge-1", "state": "away", "since": None, "why": "not heard"}]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "token", "code"),
     [
+        ("GET", "/status", READER, 403),
+        ("GET", "/devices/default/light/why", "", 401),
+        ("GET", "/devices/default/light/why", "wrong", 401),
+        ("GET", "/devices/other/light/why", READER, 403),
+        ("GET", "/devices/Default/light/why", ADMIN, 400),
         ("GET", "/devices", "", 401),
         ("GET", "/devices", "wrong", 401),
         ("GET", "/devices", READER, 403),
