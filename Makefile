@@ -43,18 +43,19 @@ unit: $(VENV)/.ready
 integration: $(VENV)/.ready ## only the tests that start real servers
 	@$(BIN)/pytest -m server -n 2 --dist loadgroup $(ARGS)
 
-bench: $(VENV)/.ready ## figures (needs mosquitto-clients): twin updates of one device and of a hundred
-	@$(BIN)/python bench/twin.py $(ARGS)
-	@$(BIN)/python bench/twin.py --devices 100 $(ARGS)
+bench: $(VENV)/.ready ## all figures (needs mosquitto-clients; ARGS="--runs 3", --json; bench/*.py --help for each)
+	@$(BIN)/python bench/all.py $(ARGS)
 
 conformance: $(VENV)/.ready ## the tests of what we need of Kubernetes, on a real kube-apiserver (Go builds it, once: 10 min)
 	@programs=$$(bash tests/cluster/build.sh) && \
-	$(BIN)/python -m canopy.testing.apiserver --programs "$$programs" -- $(BIN)/pytest -m conformance $(ARGS)
+	CANOPY_TEST_BASES=$(CURDIR)/deploy/k8s/base $(BIN)/python -m canopy.testing.apiserver --programs "$$programs" -- $(BIN)/pytest -m conformance $(ARGS)
 
 cluster: ## a real one-node Kubernetes on this machine (Linux, root; built once, then 15 s); KUBECONFIG=... takes another
 	@bash tests/cluster/up.sh
 cluster-down: ## end what `make cluster` started (PURGE=1: its images and logs go too)
 	@bash tests/cluster/down.sh $(if $(PURGE),--purge)
+cluster-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
+	@bash tests/cluster/e2e.sh $(ARGS)
 
 render: ## the manifests as Kubernetes gets them (OVERLAY=dev, ci or production; needs kubectl)
 	@kubectl kustomize deploy/k8s/overlays/$(or $(OVERLAY),production)

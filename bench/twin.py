@@ -1,124 +1,81 @@
 """Twin updates over MQTT, QoS 1, from stock clients to the node and on to Kubernetes.
 
-    .venv/bin/python bench/twin.py [--updates 20000] [--devices 1] [--rate 1000] [--split] [--json]
+    .venv/bin/python bench/twin.py [--devices 100] [--updates 20000] [--rate 1000] [--minutes 3] [--runs 3] [--json]
 
-Starts the whole system. First as fast as `mosquitto_pub` can: how many updates a second are answered (stored and
-fsynced at the edge), how many are lost, how long DeviceStatus takes to show the last one. Then at a steady rate: how
-long an update waits for its result. Needs Debian's mosquitto-clients.
+Starts the whole system and a `mosquitto_pub` for each device. First as fast as these can: how many updates a second are
+answered (stored and fsynced at the edge), how many are lost, how long DeviceStatus takes to show the last one. Then at a
+steady rate: how long an update waits for its result. With --minutes the steady rate goes on for so long, and memory is
+looked at every ten seconds: `soak_grew_mb` is the end less the middle. Memory and CPU of every process, the nats-server
+included.
 """
 
 import argparse
 import asyncio
-import json
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-from measure import between, quantiles, report, usages
+import cluster
+from measure import Figures, between, edge_mb, main, options, quantiles, say, usages
+from stock import Publisher, listening, publishers, update
 
 from canopy.testing.system import System
 from canopy.testing.wait import until
 
 EVENT = re.compile(rb'"event_id":"(\d+)"')
-TOPIC = "$hw/events/device/default/{}/twin/update"
+RESULTS = "$hw/events/device/default/+/twin/update/result"
 WARM = 200
+LOOK_SECONDS = 10.0
 
 
 class Bench:
     """The system, its stock clients, and the times of what was sent and answered."""
 
-    def __init__(self, system: System, devices: int) -> None:
-        self.system, self.names = system, [f"bench-{i}" for i in range(devices)]
+    def __init__(self, system: System, names: list[str]) -> None:
+        self.system, self.names = system, names
         self.sent: dict[int, float] = {}
         self.answered: dict[int, float] = {}
         self.errors = 0
+        self._next = 1
 
-    async def prepare(self) -> None:
-        """Devices in Kubernetes, known at the edge."""
-        async with self.system.kube() as kube:
-            for name in self.names:
-                await kube.apply(_device(name))
-        port = str(self.system.node().mqtt_port)
+    @property
+    def port(self) -> int:
+        return self.system.node().mqtt_port
 
-        async def known() -> bool:
-            out = await _run(
-                "mosquitto_rr",
-                "-V",
-                "mqttv311",
-                "-p",
-                port,
-                "-W",
-                "2",
-                "-t",
-                f"$hw/events/device/default/{self.names[-1]}/twin/get",
-                "-e",
-                f"$hw/events/device/default/{self.names[-1]}/twin/get/result",
-                "-m",
-                '{"event_id":"k"}',
-            )
-            return b'"twin"' in out
-
-        await until(known, 60)
+    def _heard(self, line: bytes, at: float) -> None:
+        if (found := EVENT.search(line)) is not None:
+            self.answered[int(found[1])] = at
+            self.errors += b'"code"' in line
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
-        """Take the time of every result."""
-        topic = "$hw/events/device/default/+/twin/update/result"
-        sub = await asyncio.create_subprocess_exec(
-            "mosquitto_sub",
-            "-p",
-            str(self.system.node().mqtt_port),
-            "-q",
-            "0",
-            "-t",
-            topic,
-            stdout=asyncio.subprocess.PIPE,
-            limit=1 << 20,
-        )
-        assert sub.stdout is not None
-        task = asyncio.create_task(self._read(sub.stdout))
-        await asyncio.sleep(1)  # until its subscription is there; nothing tells
-        try:
-            yield
-        finally:
-            sub.terminate()
-            await sub.wait()
-            task.cancel()
+    async def connected(self) -> AsyncIterator[list[Publisher]]:
+        """The devices' clients, each with an answer already; what they send from then on is counted."""
+        async with listening(self.port, RESULTS, self._heard), publishers(self.port, self.names) as clients:
+            await self.publish(list(clients.values()), max(WARM, len(self.names)))
+            await self.all_answered()
+            self.sent.clear()
+            self.answered.clear()
+            yield list(clients.values())
 
-    async def _read(self, lines: asyncio.StreamReader) -> None:
-        async for line in lines:
-            if (found := EVENT.search(line)) is not None:
-                self.answered[int(found[1])] = time.monotonic()
-                self.errors += b'"code"' in line
+    async def publish(self, clients: list[Publisher], count: int, rate: float = 0.0) -> int:
+        """`count` updates over all clients, as fast as possible or at `rate` a second; the number of the last one."""
+        first, step = self._next, len(clients)
+        self._next += count
+        shares = [range(first + place, first + count, step) for place in range(step)]
+        await asyncio.gather(*(self._one(*pair, rate / step) for pair in zip(clients, shares, strict=True)))
+        return first + count - 1
 
-    async def publish(self, first: int, count: int, rate: float = 0.0) -> None:
-        """`count` updates over all devices, as fast as possible or at `rate` a second; one stock client a device."""
-        share = [range(first + i, first + count, len(self.names)) for i in range(len(self.names))]
-        await asyncio.gather(
-            *(self._one(name, numbers, rate / len(self.names)) for name, numbers in zip(self.names, share, strict=True))
-        )
-
-    async def _one(self, name: str, numbers: range, rate: float) -> None:
-        port = str(self.system.node().mqtt_port)
-        pub = await asyncio.create_subprocess_exec(
-            "mosquitto_pub", "-p", port, "-q", "1", "-l", "-t", TOPIC.format(name), stdin=asyncio.subprocess.PIPE
-        )
-        assert pub.stdin is not None
+    async def _one(self, client: Publisher, numbers: range, rate: float) -> None:
         began = time.monotonic()
         for i, number in enumerate(numbers):
             if rate and (ahead := began + i / rate - time.monotonic()) > 0:
                 await asyncio.sleep(ahead)
             self.sent[number] = time.monotonic()
-            pub.stdin.write(_update(number))
+            client.send(update(number))
             if i % 100 == 0:
-                await pub.stdin.drain()
-        pub.stdin.close()
-        await pub.wait()
+                await client.drain()
 
     async def all_answered(self, seconds: float = 60.0) -> int:
         """How many of the sent ones were answered, when no more come."""
@@ -129,109 +86,79 @@ class Bench:
         return len(self.answered)
 
     async def shown(self, last: int) -> float:
-        """Seconds until the DeviceStatus of the device that `last` went to shows it."""
+        """Seconds until a DeviceStatus shows the number `last`."""
         began = time.monotonic()
-        name = self.names[last % len(self.names)] if len(self.names) > 1 else self.names[0]
         async with self.system.kube() as kube:
 
             async def shows() -> bool:
-                found: Any = await kube.get("DeviceStatus", name)
-                return bool(found) and any(
-                    t.get("reported", {}).get("value") == str(last) for t in found["status"].get("twins", [])
-                )
+                return any(cluster.reported(s) == str(last) for s in await kube.all("DeviceStatus"))
 
             await until(shows, 60)
         return time.monotonic() - began
 
 
-def _update(number: int) -> bytes:
-    body = {"event_id": str(number), "twin": {"t": {"actual": {"value": str(number)}, "metadata": {"type": "int"}}}}
-    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
+    async with System(folder, split=arguments.split) as system:
+        async with system.kube() as kube:
+            bench = Bench(system, await cluster.known(system, kube, arguments.devices))
+        before, figures = usages(system), {"edge_idle_rss_mb": edge_mb(system)}
+        say("twin: as fast as possible")
+        figures |= await _fast(bench, arguments.updates)
+        say(f"twin: {arguments.rate:g} a second")
+        figures |= await _steady(bench, arguments.rate, arguments.seconds)
+        if arguments.minutes:
+            figures |= await _soak(bench, arguments.rate, arguments.minutes)
+        return figures | {"edge_rss_mb": edge_mb(system), "processes": between(before, usages(system))}
 
 
-def _device(name: str) -> dict[str, Any]:
-    spec = {"nodeName": "edge-1", "protocol": {"protocolName": "mqtt"}}
-    metadata = {"name": name, "namespace": "default"}
-    return {"apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device", "metadata": metadata, "spec": spec}
-
-
-async def _run(*command: str) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    out, _ = await process.communicate()
-    return out
-
-
-async def measured(arguments: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        async with System(Path(folder), split=arguments.split) as system:
-            bench = Bench(system, arguments.devices)
-            await bench.prepare()
-            idle = usages(system)
-            fast = await _fast(bench, arguments.updates)
-            steady = await _steady(bench, arguments)
-            processes = between(idle, usages(system))
-    edge = sum(p["rss_mb"] for name, p in processes.items() if name.startswith("edge-1/"))
-    return {
-        "devices": arguments.devices,
-        "split": arguments.split,
-        **fast,
-        **steady,
-        "edge_rss_mb": edge,
-        "processes": processes,
-    }
-
-
-async def _fast(bench: Bench, updates: int) -> dict[str, Any]:
-    async with bench.listening():
-        await bench.publish(0, WARM)
-        await bench.all_answered()
-        bench.sent.clear()
-        bench.answered.clear()
+async def _fast(bench: Bench, updates: int) -> Figures:
+    async with bench.connected() as clients:
         began = time.monotonic()
-        await bench.publish(WARM, updates)
+        last = await bench.publish(clients, updates)
         answered = await bench.all_answered()
         took = max(bench.answered.values()) - began
-    behind = await bench.shown(WARM + updates - 1)
+    behind = await bench.shown(last)
     return {
-        "updates": updates,
         "answered_per_second": round(answered / took),
         "lost": updates - answered,
         "errors": bench.errors,
         "status_shows_last_after_s": round(behind, 2),
+        "edge_after_fast_rss_mb": edge_mb(bench.system),
     }
 
 
-async def _steady(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
-    bench.sent.clear()
-    bench.answered.clear()
-    first, count = 10_000_000, int(arguments.rate * arguments.seconds)
-    async with bench.listening():
-        await bench.publish(first, count, arguments.rate)
+async def _steady(bench: Bench, rate: float, seconds: float) -> Figures:
+    async with bench.connected() as clients:
+        await bench.publish(clients, int(rate * seconds), rate)
         await bench.all_answered(10)
     times = [bench.answered[n] - at for n, at in bench.sent.items() if n in bench.answered]
-    found = quantiles(times)
+    return {"steady_lost": len(bench.sent) - len(times), **quantiles("result", times)}
+
+
+async def _soak(bench: Bench, rate: float, minutes: float) -> Figures:
+    """The steady rate for minutes; the memory of the edge on the way."""
+    seen, ends, lost = [], time.monotonic() + minutes * 60, 0
+    while time.monotonic() < ends:
+        found = await _steady(bench, rate, LOOK_SECONDS)
+        seen.append(edge_mb(bench.system))
+        lost += found["steady_lost"]
+        say(f"twin: soak: {len(seen) * LOOK_SECONDS:g} s, {seen[-1]:g} MB, p99 {found['result_p99_ms']:g} ms")
     return {
-        "steady_rate": arguments.rate,
-        "steady_lost": count - len(times),
-        **{f"result_{k}": v for k, v in found.items()},
+        "soak_lost": lost,
+        "soak_most_rss_mb": max(seen),
+        "soak_grew_mb": round(seen[-1] - seen[len(seen) // 2], 1),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _options() -> argparse.ArgumentParser:
+    parser = options(__doc__)
     parser.add_argument("--updates", type=int, default=20_000, help="updates of the fast part")
     parser.add_argument("--devices", type=int, default=1, help="devices, each with a stock client of its own")
-    parser.add_argument("--rate", type=float, default=1000.0, help="updates a second of the steady part")
+    parser.add_argument("--rate", type=float, default=1000.0, help="updates a second of the steady part, in all")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the steady part")
-    parser.add_argument("--split", action="store_true", help="a process a unit")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
-    if shutil.which("mosquitto_pub") is None:
-        parser.error("mosquitto_pub is missing: install Debian's mosquitto-clients")
-    report(asyncio.run(measured(arguments)), arguments.json)
+    parser.add_argument("--minutes", type=float, default=0.0, help="a soak after that, at the same rate")
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    main("twin", _options(), measured)
