@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types architecture unit integration bench render cluster cluster-down format lock clean
+.PHONY: help demo test check lint types architecture unit integration bench render cluster cluster-down cluster-e2e format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,8 @@ cluster: ## a real one-node Kubernetes on this machine (Linux, root; built once,
 	@bash tests/cluster/up.sh
 cluster-down: ## end what `make cluster` started (PURGE=1: its images and logs go too)
 	@bash tests/cluster/down.sh $(if $(PURGE),--purge)
+cluster-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
+	@bash tests/cluster/e2e.sh $(ARGS)
 cluster-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
 	@bash tests/cluster/e2e.sh $(ARGS)
 
