@@ -56,8 +56,6 @@ cluster-down: ## end what `make cluster` started (PURGE=1: its images and logs g
 	@bash tests/cluster/down.sh $(if $(PURGE),--purge)
 cluster-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
 	@bash tests/cluster/e2e.sh $(ARGS)
-cluster-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
-	@bash tests/cluster/e2e.sh $(ARGS)
 
 render: ## the manifests as Kubernetes gets them (OVERLAY=dev, ci or production; needs kubectl)
 	@kubectl kustomize deploy/k8s/overlays/$(or $(OVERLAY),production)
