@@ -4,18 +4,22 @@
 set -euo pipefail
 . "$(dirname "$0")/node.sh"
 engine=${CANOPY_ENGINE:-$(command -v docker || command -v podman || true)}
+import() { ctr -a "$socket" -n k8s.io images import "$1" >/dev/null; }
+mark() { echo "$state/loaded/$(tr / _ <<<"$1")"; }
 
 mkdir -p "$state/loaded"
+wanted=()  # together: layers that they share go once
+declare -A ids
 for image in "$@"; do
   if [ -f "$image" ]; then
-    id=$(sha256sum "$image" | cut -d' ' -f1)
+    ids[$image]=$(sha256sum "$image" | cut -d' ' -f1)
   else
-    [ -n "$engine" ] || { echo "no container engine here to take $image from: apt-get install docker.io" >&2; exit 1; }
-    id=$("$engine" image inspect --format '{{.Id}}' "$image" 2>/dev/null) || { echo "no image $image here: make images" >&2; exit 1; }
+    [ -n "$engine" ] || { echo "no container engine here to take $image from: deploy/images/engine.sh brings one" >&2; exit 1; }
+    ids[$image]=$("$engine" image inspect --format '{{.Id}}' "$image" 2>/dev/null) || { echo "no image $image here: make images" >&2; exit 1; }
   fi
-  mark=$state/loaded/$(tr / _ <<<"$image")
-  [ "$(cat "$mark" 2>/dev/null)" != "$id" ] || continue
-  if [ -f "$image" ]; then ctr -a "$socket" -n k8s.io images import "$image"
-  else "$engine" save "$image" | ctr -a "$socket" -n k8s.io images import -; fi >/dev/null
-  echo "$id" >"$mark"
+  [ "$(cat "$(mark "$image")" 2>/dev/null)" != "${ids[$image]}" ] || continue
+  if [ -f "$image" ]; then import "$image"; echo "${ids[$image]}" >"$(mark "$image")"; else wanted+=("$image"); fi
 done
+[ ${#wanted[@]} -gt 0 ] || exit 0
+"$engine" save "${wanted[@]}" | import -
+for image in "${wanted[@]}"; do echo "${ids[$image]}" >"$(mark "$image")"; done

@@ -18,8 +18,7 @@ def shown(status: dict[str, Any]) -> dict[str, str]:
 
 
 class Seen:
-    """The counting value `t` of each device as Kubernetes shows it. `older` names each value that followed a
-    newer one.
+    """The counting value `t` of each device as Kubernetes shows it. `older` names each that followed a newer one."""
 
     def __init__(self) -> None:
         self.last: dict[str, int] = {}
@@ -67,4 +66,4 @@ class Seen:
     def behind(self, values: Mapping[str, int]) -> list[str]:
         """What is not there yet, in words."""
         here = {name: self.last.get(name, 0) for name in values}
-        return [f"{name} shows {here[name]}, answered was {value}" for name, value in values.items() if here[name] < value]
+        return [f"{name} shows {here[name]}, not {value}" for name, value in values.items() if here[name] < value]

@@ -1,0 +1,171 @@
+"""Installing the overlay `ci` and removing it, command by command as docs/deploy-on-kubernetes.md says."""
+
+import asyncio
+import base64
+import sys
+from pathlib import Path
+
+import kubectl as k
+from outside import NODE, Outside
+from world import Edge
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "deploy" / "k8s"
+OVERLAY = K8S / "overlays" / "ci"
+WORKLOADS = (
+    (k.CLOUD, "statefulset/nats"),
+    (k.CLOUD, "statefulset/redis"),
+    (k.CLOUD, "deployment/cloudhub"),
+    (k.CLOUD, "deployment/devicecontroller"),
+    (k.CLOUD, "deployment/edgecontroller"),
+    (k.EDGE, "daemonset/edge"),
+    (k.EDGE, "deployment/light"),
+)
+READY_SECONDS = 180.0
+LEAF_PORT, API_PORT, MQTT_PORT = 30722, 30880, 1883
+RUNS_EDGE = "node.canopy.dev/runs-edge"
+FOLDERS = ("/var/lib/canopy", "/var/lib/canopy-ci")
+PASSING = ("events", "endpoints", "endpointslices", "leases", "componentstatuses", "podmetrics", "nodemetrics", "pods")
+"""Kinds that come and go by themselves; pods are seen by what owns them, and in our namespaces."""
+
+
+class Installation:
+    """The overlay in the cluster that KUBECONFIG names, and the edge outside. `directory` keeps that edge's files."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.figures: list[str] = []
+        self.before: set[str] = set()
+        self._outside: Outside | None = None
+        self._ready = False
+
+    # --- coming -------------------------------------------------------------------------------------------------------
+    async def ensure(self) -> None:
+        """Installed and ready, with both edges."""
+        if not self._ready:
+            if not await self._is_there():
+                await self.install()
+            await self.rolled_out()
+            self._ready = True
+        await (await self.outside()).start()
+
+    async def _is_there(self) -> bool:
+        return bool(await k.items("deployments", "-n", k.CLOUD)) if await _exists("namespace", k.CLOUD) else False
+
+    async def install(self) -> None:
+        """Namespaces, secrets, the overlay."""
+        await k.kubectl("apply", "-k", str(K8S / "base" / "namespaces"))
+        node = await self.node()
+        secrets = await self._canopy("secrets", "--nodes", f"{node},{NODE}")
+        await k.kubectl("apply", "-f", "-", stdin=secrets)
+        await k.kubectl("label", "node", node, f"{RUNS_EDGE}=true", "--overwrite")
+        await k.kubectl("apply", "-k", str(OVERLAY))
+
+    async def rolled_out(self, seconds: float = READY_SECONDS) -> None:
+        """Wait for every workload."""
+        await asyncio.gather(*(rolled_out(namespace, name, seconds) for namespace, name in WORKLOADS))
+
+    async def node(self) -> str:
+        """The node on which the DaemonSet's edge runs: the first that is a kubelet's."""
+        found = await k.items("nodes", "-l", "node.canopy.dev/managed!=true")
+        return k.named(found[0])
+
+    async def address(self) -> str:
+        """Where ports of that node are."""
+        addresses = (await k.got("node", await self.node()))["status"]["addresses"]
+        return next(str(a["address"]) for a in addresses if a["type"] == "InternalIP")
+
+    # --- edges --------------------------------------------------------------------------------------------------------
+    async def pod_edge(self) -> Edge:
+        """The DaemonSet's."""
+        password = await self._secret("canopy-passwords", "devices", k.EDGE)
+        return Edge(await self.node(), await self.address(), MQTT_PORT, password)
+
+    async def outside(self) -> Outside:
+        """The one outside, started or not."""
+        if self._outside is None:
+            password = await self._secret("canopy-nodes", NODE, k.CLOUD)
+            url = f"nats-leaf://{NODE}:{password}@{await self.address()}:{LEAF_PORT}"
+            self._outside = Outside(self.directory / NODE, url)
+        return self._outside
+
+    async def edges(self) -> tuple[Edge, Edge]:
+        """Both, running."""
+        return await self.pod_edge(), await (await self.outside()).start()
+
+    async def _secret(self, name: str, key: str, namespace: str) -> str:
+        return base64.b64decode((await k.got("secret", name, "-n", namespace))["data"][key]).decode()
+
+    async def _canopy(self, *words: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "canopy.cli.main", *words, stdout=-1, stderr=-1
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        return out.decode()
+
+    # --- going --------------------------------------------------------------------------------------------------------
+    async def uninstall(self) -> None:
+        """As the documentation says; the folders of the nodes too."""
+        if self._outside is not None:
+            await self._outside.stop()
+        if await _exists("crd", "devices.devices.kubeedge.io"):
+            await k.kubectl("delete", "devices,devicemodels,devicestatuses", "-A", "--all")
+        await k.kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", seconds=180)
+        await k.kubectl("delete", "nodes", "-l", "node.canopy.dev/managed=true")
+        await k.kubectl("label", "node", await self.node(), f"{RUNS_EDGE}-")
+        await _remove_folders(await self.node())
+        self._outside, self._ready = None, False
+
+    def say_figures(self) -> None:
+        """At the end of the run."""
+        if self.figures:
+            sys.stderr.write("\n" + "\n".join(f"  {line}" for line in self.figures) + "\n")
+
+
+async def rolled_out(namespace: str, name: str, seconds: float = READY_SECONDS) -> None:
+    """Wait until the workload's pods are all new and ready."""
+    words = ("rollout", "status", "-n", namespace, name, f"--timeout={seconds:g}s")
+    await k.kubectl(*words, seconds=seconds + 5)
+
+
+async def everything() -> set[str]:
+    """Every object of the cluster: `kind namespace/name`."""
+    kinds = (await k.kubectl("api-resources", "--verbs=list", "-o", "name")).split()
+    wanted = ",".join(kind for kind in kinds if kind.partition(".")[0] not in PASSING)
+    columns = "custom-columns=K:.kind,S:.metadata.namespace,N:.metadata.name"
+    lines = (await k.kubectl("get", wanted, "-A", "--no-headers", "-o", columns)).splitlines()
+    return {" ".join(line.split()) for line in lines if line.strip()}
+
+
+async def _exists(kind: str, name: str) -> bool:
+    return bool((await k.kubectl("get", kind, name, "--ignore-not-found", "-o", "name")).strip())
+
+
+async def _remove_folders(node: str) -> None:
+    """By a pod on the node, as `rm -r` there would."""
+    program = "import shutil, sys; [shutil.rmtree('/host' + f, ignore_errors=True) for f in sys.argv[1:]]"
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "canopy-folders", "namespace": "default"},
+        "spec": {
+            "nodeName": node,
+            "restartPolicy": "Never",
+            "containers": [
+                {
+                    "name": "folders",
+                    "image": "canopy/cli:dev",
+                    "imagePullPolicy": "Never",
+                    "command": ["python3", "-c", program, *FOLDERS],
+                    "securityContext": {"runAsUser": 0},
+                    "volumeMounts": [{"name": "host", "mountPath": "/host/var/lib"}],
+                }
+            ],
+            "volumes": [{"name": "host", "hostPath": {"path": "/var/lib"}}],
+        },
+    }
+    await k.apply(pod)
+    words = ("--for=jsonpath={.status.phase}=Succeeded", "pod/canopy-folders", "--timeout=60s")
+    await k.kubectl("wait", *words, seconds=65)
+    await k.kubectl("delete", "pod", "canopy-folders")

@@ -1,0 +1,138 @@
+"""Claim: the NetworkPolicies let through what the catalogue and the units' doors say, and nothing else: every pair of a
+pod and a port is tried from inside of the pods."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import kubectl as k
+import pytest
+from installation import Installation
+from world import until
+
+from canopy.contracts.roles import CLOUD_UNITS
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+KUBERNETES, LEAF, API, MQTT = "kubernetes:443", "nats:7422", "cloudhub:8080", "edge:1883"
+HEALTH = {f"{unit}:8081" for unit in (*CLOUD_UNITS, "edge")} | {"nats:8222"}
+EVERYONE = {LEAF, API, MQTT}
+"""Each asks for a password or a token."""
+
+MAY: dict[str, set[str]] = {
+    **{unit: {"nats:4222", KUBERNETES} for unit in CLOUD_UNITS},
+    "nats": {"nats:6222"},
+    "redis": set(),
+    "edge": {LEAF, "light:5020"},
+    "light": set(),
+    "stranger": EVERYONE | {KUBERNETES, "node:10250"},
+    "monitor": EVERYONE | {KUBERNETES, "node:10250"} | HEALTH,
+    "intruder": set(),
+}
+MAY["cloudhub"] |= {"redis:6379"}
+
+TRY = """
+import asyncio, json, sys
+async def one(name, host):
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(name.rpartition(":")[2])), 3)
+        writer.close()
+        return name
+    except OSError:
+        return None
+async def all():
+    return await asyncio.gather(*(one(*word.split("=")) for word in sys.argv[1:]))
+print(json.dumps([name for name in asyncio.run(all()) if name]))
+"""
+MONITORING = "canopy-monitoring"
+
+
+def _visitor(name: str, namespace: str) -> k.Json:
+    """A pod with nobody's labels, that the restricted profile admits."""
+    security = {
+        "allowPrivilegeEscalation": False,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "capabilities": {"drop": ["ALL"]},
+    }
+    image = {"image": "canopy/cli:dev", "imagePullPolicy": "Never", "command": ["sleep", "600"]}
+    spec = {
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "containers": [{"name": "visitor", **image, "securityContext": security}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+@pytest.fixture
+async def visitors(canopy: Installation) -> AsyncIterator[dict[str, tuple[str, str]]]:
+    """Pods of nobody: by name, (namespace, pod)."""
+    labels = {"canopy.dev/monitoring": "true"}
+    await k.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MONITORING, "labels": labels}})
+    homes = {"stranger": "default", "monitor": MONITORING, "intruder": k.CLOUD}
+
+    async def account_there() -> str:
+        return await k.kubectl("get", "serviceaccount", "default", "-n", MONITORING, "-o", "name")
+
+    await until("the namespace has its account", account_there, 30)
+    await k.apply(*(_visitor(name, home) for name, home in homes.items()))
+    for name, home in homes.items():
+        await k.kubectl("wait", "-n", home, "--for=condition=Ready", f"pod/{name}", "--timeout=60s", seconds=65)
+    yield {name: (home, name) for name, home in homes.items()}
+    for name, home in homes.items():
+        await k.kubectl("delete", "pod", "-n", home, name, "--wait=false")
+    await k.kubectl("delete", "namespace", MONITORING)
+
+
+async def test_every_pod_reaches_what_it_may_and_nothing_else(
+    canopy: Installation, visitors: dict[str, tuple[str, str]]
+) -> None:
+    targets = await _targets(canopy)
+    assert set().union(*MAY.values()) == set(targets), "a port that nobody may reach proves nothing"
+    sources = {**await _units(), **visitors}
+    assert sources.keys() == MAY.keys()
+
+    async def as_said() -> bool:
+        wrong.clear()
+        found = await asyncio.gather(*(_reached(at, targets) for at in sources.values()))
+        for name, reached in zip(sources, found, strict=True):
+            wrong.extend(f"{name} reaches {port}" for port in sorted(reached - MAY[name]))
+            wrong.extend(f"{name} does not reach {port}" for port in sorted(MAY[name] - reached))
+        return not wrong
+
+    wrong: list[str] = []
+    try:
+        await until("the policies are kept", as_said, 30)  # a pod just made may wait for its rules
+    except AssertionError:
+        raise AssertionError("; ".join(wrong)) from None
+    canopy.figures.append(f"network policies: {len(sources)} pods x {len(targets)} ports as said")
+
+
+async def _units() -> dict[str, tuple[str, str]]:
+    """A pod of each unit."""
+    found = [(namespace, p) for namespace in (k.CLOUD, k.EDGE) for p in await k.pods("", namespace) if k.ready(p)]
+    return {
+        k.unit_of(p): (namespace, k.named(p))
+        for namespace, p in found
+        if "app.kubernetes.io/name" in p["metadata"]["labels"]
+    }
+
+
+async def _targets(canopy: Installation) -> dict[str, str]:
+    """Where each port is; of a unit's pods another one than the source's own, where there are several."""
+    address = {
+        unit: (await k.got("pod", name, "-n", home))["status"]["podIP"]
+        for unit, (home, name) in (await _units()).items()
+    }
+    address["nats"] = (await k.got("pod", "nats-0", "-n", k.CLOUD))["status"]["podIP"]
+    address["kubernetes"] = (await k.got("service", "kubernetes"))["spec"]["clusterIP"]
+    address["node"] = await canopy.address()
+    ports = set().union(*MAY.values())
+    return {port: address[port.partition(":")[0]] for port in sorted(ports)}
+
+
+async def _reached(at: tuple[str, str], targets: dict[str, str]) -> set[str]:
+    namespace, pod = at
+    return set(
+        json.loads(await k.inside(pod, TRY, *(f"{n}={host}" for n, host in targets.items()), namespace=namespace))
+    )
