@@ -1,9 +1,9 @@
 """Every benchmark with its settings of the README's table, one after the other, and the table.
 
-    .venv/bin/python bench/all.py [--runs 3] [--only twin,latency] [--json | --table]     (make bench ARGS=...)
+    .venv/bin/python bench/all.py [--runs 3] [--only twin,latency] [--json]     (make bench ARGS=...)
 
-Needs a quiet machine, Linux and Debian's mosquitto-clients; takes about five minutes a run. `--json` prints all that
-was found; `--table` the rows of the README (`--from FILE`: of such JSON, without running anything).
+Needs a quiet machine, Linux and Debian's mosquitto-clients; takes about five minutes a run. Prints the
+README's rows (`--from FILE`: of what `--json` printed, without running anything).
 """
 
 import argparse
@@ -147,7 +147,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1, help="runs of each; medians are told, with least and most")
     parser.add_argument("--only", default=",".join(COMMANDS), help=f"some of {', '.join(COMMANDS)}, with commas")
     parser.add_argument("--json", action="store_true", help="print JSON: {benchmark: what it printed}")
-    parser.add_argument("--table", action="store_true", help="print the README's rows (the default)")
     parser.add_argument("--from", dest="file", type=Path, help="take what `--json` printed to this file; run nothing")
     arguments = parser.parse_args()
     names = arguments.only.split(",")

@@ -2,11 +2,11 @@
 
     .venv/bin/python bench/twin.py [--devices 100] [--updates 20000] [--rate 1000] [--minutes 3] [--runs 3] [--json]
 
-Starts the whole system and a `mosquitto_pub` for each device. First as fast as these can: how many updates a second are
-answered (stored and fsynced at the edge), how many are lost, how long DeviceStatus takes to show the last one. Then at a
-steady rate: how long an update waits for its result. With --minutes the steady rate goes on for so long, and memory is
-looked at every ten seconds: `soak_grew_mb` is the end less the middle. Memory and CPU of every process, the nats-server
-included.
+Starts the whole system and a `mosquitto_pub` for each device. First as fast as these can: how many updates a second
+are answered (stored and fsynced at the edge), how many are lost, how long DeviceStatus takes to show the last one.
+Then at a steady rate: how long an update waits for its result. With --minutes the steady rate goes on for so long,
+and memory is looked at every ten seconds: `soak_grew_mb` is the end less the middle. Memory and CPU of every process,
+the nats-server included.
 """
 
 import argparse
