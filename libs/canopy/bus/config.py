@@ -14,6 +14,7 @@ from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, ROLES, STREAMS, Role
 from canopy.contracts.subject import AnySubject, check_token
 
 NODE_ACCOUNTS = 16
+_NODE_ACCOUNTS = tuple(f"NODES-{number}" for number in range(NODE_ACCOUNTS))
 MAX_PAYLOAD_BYTES = 256 * 1024
 EDGE = "edge"
 """The user of folded edge units: the union of their rights."""
@@ -27,9 +28,19 @@ DEVICES = "devices"
 """The user of whoever speaks MQTT to the plain loopback port."""
 
 
+class Variable(str):
+    """The name of a variable in nats-server's environment that holds a value: written `$NAME`, so that no password stands
+    in a file. It is read like the file's own text: let a value begin with a letter, for 12e3 would be a number."""
+
+
 def node_account(node: str) -> str:
     """The hub's account of a node: one of 16, by a hash of its name."""
     return f"NODES-{zlib.crc32(node.encode()) % NODE_ACCOUNTS}"
+
+
+def node_files(nodes: Mapping[str, str]) -> dict[str, str]:
+    """`nodes` (passwords by name) as the files that a hub with `nodes_folder` includes, one an account: name -> text."""
+    return {f"{account}.conf": _node_users(account, nodes) + "\n" for account in _NODE_ACCOUNTS}
 
 
 def domain(node: str) -> str:
@@ -129,6 +140,8 @@ class Hub:
     leaf_listen: str = "127.0.0.1:7422"
     http: str = ""
     cluster: Cluster | None = None
+    nodes_folder: str = ""
+    """Not empty: the nodes' users are not in this file but in `node_files` there, which may change by themselves."""
 
     def text(self) -> str:
         """The configuration file."""
@@ -144,7 +157,7 @@ class Hub:
             self.cluster.text() if self.cluster else "",
             "accounts {",
             *self._cloud(),
-            *(self._nodes(i) for i in range(NODE_ACCOUNTS)),
+            *map(self._nodes, _NODE_ACCOUNTS),
             "  SYS {}\n}\nsystem_account: SYS",
         )
 
@@ -155,14 +168,18 @@ class Hub:
         exports = '[ { service: "node.*.ask.>" }, { stream: "node.*.in.*.push.>" } ]'
         return ["  CLOUD {\n    jetstream: enabled", f"    exports: {exports}", _users(users), "  }"]
 
-    def _nodes(self, number: int) -> str:
+    def _nodes(self, account: str) -> str:
         imports = (
             '[ { service: { account: CLOUD, subject: "node.*.ask.>" } },'
             ' { stream: { account: CLOUD, subject: "node.*.in.*.push.>" } } ]'
         )
-        here = sorted(n for n in self.nodes if node_account(n) == f"NODES-{number}")
-        users = [_user(n, self.nodes[n], _node_permissions(n)) for n in here]
-        return _lines(f"  NODES-{number} {{", f"    imports: {imports}", _users(users), "  }")
+        folder = self.nodes_folder
+        users = f"    include {_q(f'{folder}/{account}.conf')}" if folder else _node_users(account, self.nodes)
+        return _lines(f"  {account} {{", f"    imports: {imports}", users, "  }")
+
+
+def _node_users(account: str, nodes: Mapping[str, str]) -> str:
+    return _users([_user(n, nodes[n], _node_permissions(n)) for n in sorted(nodes) if node_account(n) == account])
 
 
 def _node_permissions(node: str) -> Permissions:
@@ -211,6 +228,8 @@ class Leaf:
         )
 
     def _hub(self) -> str:
+        if isinstance(self.hub_url, Variable):
+            return f"url: {_q(self.hub_url)}"
         one, *more = (_q(url) for url in self.hub_url.split(","))
         return f"urls: [{', '.join((one, *more))}]" if more else f"url: {one}"
 
@@ -246,7 +265,7 @@ def _allow(values: Iterable[str]) -> str:
 
 
 def _q(value: str) -> str:
-    return json.dumps(value)
+    return f"${value}" if isinstance(value, Variable) else json.dumps(value)
 
 
 def _lines(*parts: str) -> str:

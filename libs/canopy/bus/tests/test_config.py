@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from canopy.bus.config import CLOUD, EDGE, Cluster, Hub, Leaf, node_account, route_url
+from canopy.bus.config import CLOUD, EDGE, Cluster, Hub, Leaf, Variable, node_account, node_files, route_url
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
 from canopy.contracts.subject import BadToken
 from canopy.testing.golden import golden
@@ -65,3 +65,21 @@ def test_a_name_that_is_none_is_refused() -> None:
 def test_nodes_are_spread_over_the_accounts_for_ever_alike() -> None:
     assert node_account("edge-1") == "NODES-3"
     assert len({node_account(f"node-{i}") for i in range(500)}) == 16
+
+
+def test_a_variable_is_named_and_not_quoted_wherever_it_stands() -> None:
+    cluster = Cluster(Variable("NAME"), "0.0.0.0:6222", Variable("ROUTE"), (Variable("ROUTE_0"), Variable("ROUTE_1")))
+    text = Hub("js", {"cloudhub": Variable("PASSWORD")}, {}, cluster=cluster).text()
+    for line in ("server_name: $NAME", "password: $ROUTE }", "routes: [$ROUTE_0, $ROUTE_1]", "password: $PASSWORD,"):
+        assert line in text
+    assert "url: $HUB," in Leaf("n", "js", {"edge": Variable("EDGE")}, Variable("HUB")).text()
+
+
+def test_the_users_of_nodes_can_stand_in_files_of_their_own() -> None:
+    text = Hub("js", {}, {"edge-1": "secret"}, nodes_folder="../nodes").text()
+    assert "secret" not in text and text.count('include "../nodes/NODES-') == 16
+    files = node_files({"edge-1": "secret", "edge-2": "other"})
+    assert len(files) == 16 and [n for n, t in files.items() if "edge-1" in t] == [f"{node_account('edge-1')}.conf"]
+    assert all(
+        t == "\n" for n, t in files.items() if not n.startswith((node_account("edge-1"), node_account("edge-2")))
+    )
