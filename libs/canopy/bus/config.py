@@ -29,8 +29,8 @@ DEVICES = "devices"
 
 
 class Variable(str):
-    """The name of a variable in nats-server's environment that holds a value: written `$NAME`, so that no password stands
-    in a file. It is read like the file's own text: let a value begin with a letter, for 12e3 would be a number."""
+    """The name of a variable in nats-server's environment that holds a value: written `$NAME`, so that no password
+    stands in a file. Read like the file's own text: let a value begin with a letter, for 12e3 would be a number."""
 
 
 def node_account(node: str) -> str:
@@ -39,7 +39,7 @@ def node_account(node: str) -> str:
 
 
 def node_files(nodes: Mapping[str, str]) -> dict[str, str]:
-    """`nodes` (passwords by name) as the files that a hub with `nodes_folder` includes, one an account: name -> text."""
+    """`nodes` (passwords by name) as the files that a hub with `nodes_folder` includes: one an account, by its name."""
     return {f"{account}.conf": _node_users(account, nodes) + "\n" for account in _NODE_ACCOUNTS}
 
 
