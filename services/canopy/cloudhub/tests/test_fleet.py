@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from canopy.bus import AskTimeout
 from canopy.contracts import catalogue as c
@@ -15,7 +16,7 @@ from canopy.contracts.wire import Beat, ReportBatch
 from canopy.kube.api import Kube
 from canopy.kube.client import connect
 from canopy.kube.resource import DEVICE_MODELS, DEVICES, NAMESPACES
-from canopy.kubeserve.server import KubeServe
+from canopy.testing.kubernetes import ApiServer, api_server, subjects
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
@@ -34,14 +35,14 @@ DEVICE = {
 }
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[KubeServe]:
-    async with KubeServe(tmp_path / "kube") as server:
+@pytest.fixture(params=subjects())
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(request.param, tmp_path / "kube") as server:
         yield server
 
 
 @pytest.fixture
-async def kube(server: KubeServe) -> AsyncIterator[Kube]:
+async def kube(server: ApiServer) -> AsyncIterator[Kube]:
     kube = await connect(server.kubeconfig)
     try:
         yield kube
@@ -56,13 +57,18 @@ async def placed(kube: Kube) -> str:
     return uid
 
 
+def token_of(kubeconfig: Path) -> str:
+    """The token of an admin, which a person would send."""
+    return str(yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]["token"])
+
+
 def client(unit: Any, token: str) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {token}"}
     return httpx.AsyncClient(base_url=f"{unit.url}/api/v1", headers=headers, trust_env=False, timeout=20)
 
 
 async def test_a_state_is_watched_and_a_desired_value_set_from_end_to_end(
-    world: Any, server: KubeServe, kube: Kube
+    world: Any, server: ApiServer, kube: Kube
 ) -> None:
     uid = await placed(kube)
     unit = await world.unit(kubeconfig=str(server.kubeconfig), api_token="secret")
@@ -93,17 +99,17 @@ async def test_a_state_is_watched_and_a_desired_value_set_from_end_to_end(
     assert "event: closed" in rest
 
 
-async def test_the_callers_token_is_what_kubernetes_sees(world: Any, server: KubeServe, kube: Kube) -> None:
+async def test_the_callers_token_is_what_kubernetes_sees(world: Any, server: ApiServer, kube: Kube) -> None:
     await placed(kube)
     unit = await world.unit(kubeconfig=str(server.kubeconfig))
-    async with client(unit, server.token) as mine, client(unit, "wrong") as wrong:
+    async with client(unit, token_of(server.kubeconfig)) as mine, client(unit, "wrong") as wrong:
         assert [d["name"] for d in (await mine.get("/devices")).json()["devices"]] == ["light"]
         for path in ("/devices", "/devices/default/light", "/nodes", "/watch"):
             answer = await wrong.get(path)
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, 401)
 
 
-async def test_a_hello_names_the_cluster(world: Any, server: KubeServe, kube: Kube) -> None:
+async def test_a_hello_names_the_cluster(world: Any, server: ApiServer, kube: Kube) -> None:
     uid = json.loads(await kube.get(NAMESPACES, "", "kube-system"))["metadata"]["uid"]
     await world.unit(kubeconfig=str(server.kubeconfig))
     edge = await world.edge("edge-1")
