@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types architecture unit integration bench render cluster cluster-down cluster-e2e format lock clean
+.PHONY: help demo test check lint types architecture unit integration bench render images engine cluster cluster-down cluster-e2e format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,7 +33,7 @@ test: $(VENV)/.ready ## everything that needs no container engine (ARGS=... goes
 check: lint types architecture unit ## lint, types, architecture, pure unit tests; no server
 
 lint: $(VENV)/.ready
-	@$(BIN)/ruff check libs services tests bench && $(BIN)/ruff format --check --quiet libs services tests bench
+	@$(BIN)/ruff check libs services tests bench deploy && $(BIN)/ruff format --check --quiet libs services tests bench deploy
 types: $(VENV)/.ready
 	@$(BIN)/mypy
 architecture: $(VENV)/.ready
@@ -57,11 +57,16 @@ cluster-down: ## end what `make cluster` started (PURGE=1: its images and logs g
 cluster-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
 	@bash tests/cluster/e2e.sh $(ARGS)
 
+images: $(VENV)/.ready ## an image of each unit, and what else containers need (IMAGES="edge cli" TAG= PLATFORMS= BASE_IMAGE=)
+	@$(BIN)/python deploy/images/build.py
+engine: ## a container engine on this machine, if none answers (Debian, as root)
+	@bash deploy/images/engine.sh
+
 render: ## the manifests as Kubernetes gets them (OVERLAY=dev, ci or production; needs kubectl)
 	@kubectl kustomize deploy/k8s/overlays/$(or $(OVERLAY),production)
 
 format: $(VENV)/.ready ## let ruff mend what it can
-	@$(BIN)/ruff check --fix --quiet libs services tests bench; $(BIN)/ruff format --quiet libs services tests bench
+	@$(BIN)/ruff check --fix --quiet libs services tests bench deploy; $(BIN)/ruff format --quiet libs services tests bench deploy
 
 lock: $(UV) ## pin anew: requirements/*.txt, with hashes and without index addresses
 	@$(UV) lock --quiet --upgrade

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Makes sure that a container engine answers: `docker info`. If none does and we are root on Debian, docker.io is
+# installed where it is missing, and dockerd is started; it stays. Its log: $CANOPY_ENGINE_LOG or /tmp/dockerd.log.
+#   engine.sh           ensures it
+#   engine.sh --check   only says, in one line, what is missing
+set -euo pipefail
+docker=${DOCKER:-docker}
+log=${CANOPY_ENGINE_LOG:-/tmp/dockerd.log}
+wait_seconds=60
+
+answers() { command -v "$docker" >/dev/null && "$docker" info >/dev/null 2>&1; }
+fail() { echo "no container engine: $1" >&2; exit 1; }
+
+answers && exit 0
+if [ "${1:-}" = --check ]; then
+  fail "\`$docker info\` fails. Install Docker and start it; on Debian as root, deploy/images/engine.sh does both"
+fi
+[ "$(id -u)" = 0 ] || fail "\`$docker info\` fails, and only root can start one. Install Docker, or join its group"
+if ! command -v dockerd >/dev/null; then
+  command -v apt-get >/dev/null || fail "there is no dockerd, and no apt-get to install it with. Install Docker"
+  echo "== installing docker.io" >&2
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io iptables; } \
+    >"$log" 2>&1 || fail "apt-get could not install docker.io; see $log"
+fi
+echo "== starting dockerd (log: $log)" >&2
+setsid nohup dockerd >>"$log" 2>&1 </dev/null &
+pid=$!
+for _ in $(seq $((wait_seconds * 5))); do
+  answers && exit 0
+  kill -0 "$pid" 2>/dev/null || fail "dockerd ended at once; see $log"
+  sleep 0.2
+done
+fail "dockerd did not answer within $wait_seconds s; see $log"
