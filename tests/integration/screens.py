@@ -41,7 +41,7 @@ async def why(system: System, name: str, stops_at: str, *words: str, seconds: fl
     async def says_so() -> bool:
         nonlocal screen
         screen = await canopy(system, "device", "why", name)
-        head = f"stops at {stops_at}\n" if stops_at else "all is well\n"
+        head = f"{name}: stops at {stops_at}" if stops_at else f"{name}: all is well"
         return head in screen.text and all(word in screen.text for word in words)
 
     try:

@@ -54,7 +54,9 @@ def draw(found: Mapping[str, Any], now: int) -> None:
 
 def _sum(found: Mapping[str, Any]) -> str:
     if found["stops_at"]:
-        return f"stops at {found['stops_at']['step']}"
+        first = found["stops_at"]["step"]
+        more = [s["step"] for s in found["steps"] if s["verdict"] == "stop" and s["step"] != first]
+        return f"stops at {first}" + (f" (and at {', '.join(more)})" if more else "")
     unknown = [step["step"] for step in found["steps"] if step["verdict"] == "unknown"]
     return f"nothing stops it; not known: {', '.join(unknown)}" if unknown else "all is well"
 

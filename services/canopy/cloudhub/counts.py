@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from canopy.runtime.metrics import Counter, Gauge, Metrics
+from canopy.runtime.metrics import Counter, Gauge, Histogram, Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,31 +16,30 @@ class Counts:
     dropped: Counter
     purged: Counter
     writes: Counter
-    write_seconds: Counter
+    write_seconds: Histogram
     live_anew: Counter
     cache_failures: Counter
     watchers: Gauge
+    in_hand: Gauge
 
     @classmethod
     def of(cls, metrics: Metrics) -> "Counts":
-        def counter(name: str, help: str) -> Counter:
-            return metrics.counter(f"canopy_cloudhub_{name}_total", help)
-
-        def gauge(name: str, help: str) -> Gauge:
-            return metrics.gauge(f"canopy_cloudhub_{name}", help)
+        def counter(name: str) -> Counter:
+            return metrics.counter(f"canopy_cloudhub_{name}_total")
 
         return cls(
-            hellos=counter("hellos", "hellos by verdict"),
-            beats=counter("beats", "beats by verdict; page: the set differed"),
-            reports=counter("reports", "device states by outcome"),
-            pages=counter("pages", "pages by channel and verdict"),
-            busy=counter("busy", "asks answered with `busy`, by what was asked"),
-            pushes=counter("pushes", "changes handed to a node"),
-            dropped=counter("dropped", "what was dropped, by what: pushes without a session, events of slow watchers"),
-            purged=counter("purged", "records purged because their node does not list them"),
-            writes=counter("writes", "writes to TWINS that were answered"),
-            write_seconds=counter("write_seconds", "seconds that these writes took, in all"),
-            live_anew=counter("live_anew", "nodes whose live twins were written anew from TWINS"),
-            cache_failures=counter("cache_failures", "times that the cache did not answer"),
-            watchers=gauge("watchers", "open watches of the fleet API"),
+            hellos=counter("hellos"),
+            beats=counter("beats"),
+            reports=counter("reports"),
+            pages=counter("pages"),
+            busy=counter("busy"),
+            pushes=counter("pushes"),
+            dropped=counter("dropped"),
+            purged=counter("purged"),
+            writes=counter("writes"),
+            write_seconds=metrics.histogram("canopy_cloudhub_write_seconds"),
+            live_anew=counter("live_anew"),
+            cache_failures=counter("cache_failures"),
+            watchers=metrics.gauge("canopy_cloudhub_watchers"),
+            in_hand=metrics.gauge("canopy_cloudhub_states_in_hand"),
         )

@@ -83,8 +83,8 @@ class Letters:
 
     def __init__(self, bus: Bus, stream: Stream, clock: Clock, metrics: Metrics) -> None:
         self._bus, self._stream, self._clock = bus, stream, clock
-        self._stored: Counter = metrics.counter("canopy_cloudhub_letters_total", "Dead letters stored, by plane.")
-        self._dropped: Counter = metrics.counter("canopy_cloudhub_letters_dropped_total", "Dead letters lost, by why.")
+        self._stored: Counter = metrics.counter("canopy_cloudhub_letters_total")
+        self._dropped: Counter = metrics.counter("canopy_cloudhub_letters_dropped_total")
 
     async def open(self) -> None:
         await self._bus.serve(c.LETTERS, self.of_node)

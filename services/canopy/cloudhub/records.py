@@ -94,17 +94,26 @@ class Records:
         self._stream, self.view, self._clock, self._counts = stream, view, clock, counts
         self._bounds, self._once_per = bounds, once_per
         self._slots = asyncio.Semaphore(writes_at_once)
+        self._in_hand = 0
 
     async def store(self, node: str, stamp: Stamp, reports: Sequence[Report]) -> Batch:
         """Store a batch, all of it at once."""
         items = [said(r) for r in reports]
         twice, seen = repeated(items), _Seen()
-        results = await asyncio.gather(
-            *(self._isolated(node, stamp, one, i in twice, seen) for i, one in enumerate(items))
-        )
+        self._holds(len(items))
+        try:
+            results = await asyncio.gather(
+                *(self._isolated(node, stamp, one, i in twice, seen) for i, one in enumerate(items))
+            )
+        finally:
+            self._holds(-len(items))
         for result in results:
             self._counts.reports.add(outcome=result.outcome)
         return Batch(list(results), seen.written, seen.session)
+
+    def _holds(self, more: int) -> None:
+        self._in_hand += more
+        self._counts.in_hand.set(float(self._in_hand))
 
     async def _isolated(self, node: str, stamp: Stamp, one: Said, twice: bool, seen: "_Seen") -> ReportResult:
         """A bug that one report shows is that report's failure, not the batch's."""
@@ -168,7 +177,7 @@ class Records:
             began = self._clock.monotonic()
             seq = await self._stream.put(address, data, expect, {"traceparent": trace} if trace else None)
         self._counts.writes.add()
-        self._counts.write_seconds.add(max(0.0, self._clock.monotonic() - began))
+        self._counts.write_seconds.observe(max(0.0, self._clock.monotonic() - began))
         return seq
 
     async def _read(self, address: str) -> Stored | None:

@@ -80,6 +80,9 @@ class Nonces:
     def __init__(self) -> None:
         self._nonces: dict[str, str] = {}
 
+    def __len__(self) -> int:
+        return len(self._nonces)
+
     def reset(self) -> None:
         self._nonces.clear()
 

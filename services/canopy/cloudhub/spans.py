@@ -14,7 +14,7 @@ from canopy.cloudhub.traces import Traces, acceptable
 from canopy.contracts import catalogue as c
 from canopy.contracts.wire import SpanBatch, SpanRecord, Verdict
 from canopy.runtime.clock import Clock
-from canopy.runtime.metrics import Counter, Metrics
+from canopy.runtime.metrics import Metrics
 from canopy.runtime.telemetry import Telemetry
 
 log = logging.getLogger("canopy.cloudhub")
@@ -40,9 +40,9 @@ class Spans:
     ) -> None:
         self._bus, self._traces, self._telemetry, self._clock = bus, traces, telemetry, clock
         self._exports = exports
-        self._taken = _counter(metrics, "spans", "spans taken, by source")
-        self._dropped = _counter(metrics, "spans_dropped", "spans that were lost, by where")
-        metrics.gauge("canopy_cloudhub_traces", "traces kept", lambda: float(len(traces)))
+        self._taken = metrics.counter("canopy_cloudhub_spans_total")
+        self._dropped = metrics.counter("canopy_cloudhub_spans_dropped_total")
+        metrics.gauge("canopy_cloudhub_traces", read=lambda: float(len(traces)))
 
     async def open(self) -> None:
         await self._bus.serve(c.SPANS, self.of_node, concurrency=4)
@@ -88,7 +88,3 @@ class Spans:
             except TooBig as e:
                 log.debug("spans: %s", e)
         await asyncio.sleep(0)
-
-
-def _counter(metrics: Metrics, name: str, help: str) -> Counter:
-    return metrics.counter(f"canopy_cloudhub_{name}_total", help)

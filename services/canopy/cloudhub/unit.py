@@ -156,16 +156,19 @@ class _Parts:
         self.traces = Traces(settings.spans_kept, settings.spans_per_trace)
         self.spans = Spans(self.bus, self.traces, env.telemetry, self._exporter(), clock, env.metrics)
         self.following = Following(self.twins, self.sessions, view, self._nonces, self.watchers, env.health)
-        env.metrics.gauge("canopy_cloudhub_nodes", "nodes with records in TWINS", lambda: view.counts[0])
-        env.metrics.gauge("canopy_cloudhub_records", "records in TWINS", lambda: view.counts[1])
+        env.metrics.gauge("canopy_cloudhub_nodes", read=lambda: view.counts[0])
+        env.metrics.gauge("canopy_cloudhub_records", read=lambda: view.counts[1])
+        env.metrics.gauge("canopy_cloudhub_sessions", read=lambda: float(len(self._nonces)))
 
     def _exporter(self) -> Exporter | None:
         """Where `otlp_endpoint` is set, spans go there too."""
+        for name in ("sent", "failed"):
+            self._env.metrics.counter(f"canopy_cloudhub_otlp_{name}_total")
         if not self._env.shared.otlp_endpoint:
             return None
         exporter, counted = Exporter(self._env.shared.otlp_endpoint), self._env.metrics.counted
-        counted("canopy_cloudhub_otlp_sent_total", "spans that the OTLP endpoint took", lambda: exporter.sent)
-        counted("canopy_cloudhub_otlp_failed_total", "spans that it did not take", lambda: exporter.failed)
+        counted("canopy_cloudhub_otlp_sent_total", lambda: exporter.sent)
+        counted("canopy_cloudhub_otlp_failed_total", lambda: exporter.failed)
         return exporter
 
     def handlers(self, cluster: Callable[[], str]) -> Handlers:

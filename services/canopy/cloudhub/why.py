@@ -5,14 +5,12 @@ that stops it is the answer. What lies beyond a cut is told as it was last known
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from canopy.cloudhub import why_edge, why_wishes
 from canopy.cloudhub.steps import Facts, Step, ok, stop, unknown
 from canopy.contracts.wire import UnitHealth
-
-LINK = "link"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +26,29 @@ def judge(facts: Facts) -> Verdict:
     first = kubernetes(facts)
     if facts.device is None:
         return Verdict((first,), first)
-    here = [first, controller(facts), why_edge.link(facts)]
-    beyond = [walk(facts) for walk in _AT_THE_EDGE]
-    if here[-1].verdict == "stop":
-        beyond = [_as_last_known(step) for step in beyond]
-    back = why_wishes.wishes(facts)
-    if here[-1].verdict == "stop" and back.verdict == "stop":
-        back = _as_last_known(back)
-    steps = (*here, *beyond, back, why_wishes.status(facts))
+    to_the_device = tuple(_beyond_a_cut(walk(facts) for walk in _TO_THE_DEVICE))
+    steps = (first, controller(facts), *to_the_device, why_wishes.status(facts))
     return Verdict(steps, next((step for step in steps if step.verdict == "stop"), None))
 
 
-_AT_THE_EDGE: tuple[Callable[[Facts], Step], ...] = (
+_TO_THE_DEVICE: tuple[Callable[[Facts], Step], ...] = (
+    why_edge.link,
     why_edge.node,
     why_edge.devicetwin,
     why_edge.mapper,
     why_edge.device,
+    why_wishes.wishes,
 )
+_CARRIERS = ("link", "node", "devicetwin", "mapper")
+"""Steps that bring word of those behind them."""
 
 
-def _as_last_known(step: Step) -> Step:
-    return replace(step, verdict="unknown", text=f"last known: {step.text}", tries=())
+def _beyond_a_cut(steps: Iterable[Step]) -> Iterator[Step]:
+    """What lies behind a step that carries nothing now, as it was last known."""
+    cut = False
+    for step in steps:
+        yield replace(step, verdict="unknown", text=f"last known: {step.text}", tries=()) if cut else step
+        cut = cut or (step.name in _CARRIERS and step.verdict == "stop")
 
 
 # --- Kubernetes -------------------------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ def test_the_screen_names_the_step_that_stops_and_what_to_try(canopy: Any, fleet
         (answer(), 0, "default/light: all is well"),
         (answer(mapper="unknown"), 0, "default/light: nothing stops it; not known: mapper"),
         (answer("kubernetes"), 1, "default/light: stops at kubernetes"),
+        (answer("mapper", status="stop"), 1, "default/light: stops at mapper (and at status)"),
         (answer("kubernetes", exists=False), 3, "default/light: stops at kubernetes"),
     ],
 )

@@ -259,10 +259,22 @@ def test_what_is_not_known_is_said_to_be_so_and_stops_nothing(case: str, facts: 
     assert verdict.stops is None
 
 
+def test_what_a_silent_mapper_last_said_of_the_device_is_told_as_that() -> None:
+    dead = presence(unit("mapper", silent=AGO, protocol="modbus"))
+    verdict = judge(but(presence=dead, record=troubled(problem("ReadFailed", "x", "level"))))
+    assert [s.verdict for s in verdict.steps[4:]] == ["ok", "stop", "unknown", "unknown", "ok"]
+
+
+def test_a_device_that_cannot_be_read_does_not_hide_a_wish_that_is_refused() -> None:
+    both = troubled(problem("ReadFailed", "x", "power"), problem("DesiredRefused", "y", "level"))
+    verdict = judge(but(device=wishing("101"), record=both))
+    assert [s.name for s in verdict.steps if s.verdict == "stop"] == ["device", "desired"]
+
+
 def test_beyond_a_cut_all_is_told_as_it_was_last_known() -> None:
     facts = but(presence=presence(MODBUS, at=AGO), record=troubled(problem("Unreachable"), state="offline"))
     verdict = judge(facts)
-    beyond = verdict.steps[3:7]
-    assert [s.name for s in beyond] == ["node", "devicetwin", "mapper", "device"]
+    beyond = verdict.steps[3:8]
+    assert [s.name for s in beyond] == ["node", "devicetwin", "mapper", "device", "desired"]
     assert all(s.verdict == "unknown" and s.text.startswith("last known: ") and not s.tries for s in beyond)
     assert verdict.stops is not None and verdict.stops.since == AGO
