@@ -1,8 +1,9 @@
 """What stands in an image, as folders on this machine: the build context that the Dockerfile copies from.
 
 `core/` (what every unit installs: one layer for all images), `deps/` (what only this one does), `app/` (its packages
-of canopy) and `bin/`. From the hashed pins, for any platform, by uv; every file bears the time of the commit, and byte
-code stands beside its source, so equal inputs make equal layers and nothing is compiled at a start on a read-only disk.
+of canopy) and `bin/`. From the hashed pins, for any platform, by uv. Our own files bear the time of the commit, all
+others one that never changes, and byte code stands beside its source: equal inputs make equal layers, and nothing is
+compiled at a start on a read-only disk.
 """
 
 import compileall
@@ -25,6 +26,8 @@ CORE = "edgehub"
 WHEELS = {"linux/amd64": "x86_64-manylinux_2_28", "linux/arm64": "aarch64-manylinux_2_28"}
 LIB, APP = "/opt/canopy/lib", "/opt/canopy/app"
 LEFT_OUT = ("tests", "test", "__pycache__")
+OTHERS_MOMENT = 946_684_800
+"""The time that files of others bear: 2000-01-01."""
 STALE = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
 
 
@@ -47,7 +50,9 @@ def prepare(name: str, row: Mapping[str, Any], platform: str, out: Path, cache: 
         _our_own(row["packages"], context / "app")
     if "binary" in row:
         _program(row["binary"], row["from"], platform, cache, context / "bin")
-    _timed(context, moment)
+    for part in ("core", "deps", "bin"):
+        _timed(context / part, OTHERS_MOMENT)  # not of the commit: with equal pins the layers stay what they were
+    _timed(context / "app", moment)
     return context
 
 
@@ -162,9 +167,9 @@ def _program(name: str, package: str, platform: str, cache: Path, out: Path) -> 
     shutil.copy(folder / name, out / name)
 
 
-def _timed(context: Path, moment: int) -> None:
+def _timed(part: Path, moment: int) -> None:
     """One time and plain modes for all: a layer is made of them too."""
-    for path in sorted(context.rglob("*"), reverse=True):
+    for path in (*sorted(part.rglob("*"), reverse=True), part):
         path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
         os.utime(path, (moment, moment))
 
