@@ -6,14 +6,14 @@ import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
-from canopy.bus import Connection
+from canopy.bus import Connection, healths, letters, spans
 from canopy.bus.environment import Environment
-from canopy.bus.spans import SpanSender, sends
 from canopy.launch.errors import WrongUsage
 from canopy.launch.units import Row
 from canopy.runtime import logs
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health, HealthServer, Metrics
+from canopy.runtime.letters import DeadLetters
 from canopy.runtime.settings import SettingsError, Shared, host_and_port, load
 from canopy.runtime.telemetry import Telemetry, current_trace_id
 from canopy.runtime.unit import Unit, run_units
@@ -45,14 +45,14 @@ def _sigterm_cancels() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _spans_sent(environments: Sequence[Environment], units: Sequence[Unit]) -> AsyncIterator[None]:
-    """Finished spans go out while the block runs, and once more at its end."""
-    senders = [
-        SpanSender(env.bus(unit.name), env.telemetry, SystemClock())
-        for env, unit in zip(environments, units, strict=True)
-        if sends(unit.name)
-    ]
-    tasks = [asyncio.create_task(sender.run()) for sender in senders]
+async def _told(environments: Sequence[Environment], units: Sequence[Unit]) -> AsyncIterator[None]:
+    """Health, dead letters and finished spans go out while the block runs, the spans once more at its end."""
+    pairs, clock = list(zip(environments, units, strict=True)), SystemClock()
+    senders = [spans.SpanSender(e.bus(u.name), e.telemetry, clock) for e, u in pairs if spans.sends(u.name)]
+    told = [healths.HealthSender(e.bus(u.name), e.health, clock) for e, u in pairs if healths.sends(u.name)]
+    posts = [letters.LetterSender(e.bus(u.name), e.letters, clock, letters.patient()) for e, u in pairs]
+    works = [*(s.run() for s in senders), *(s.run() for s in told), *(s.run() for s in posts)]
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
@@ -69,6 +69,7 @@ class _Process:
         self._name = "+".join(row.name for row in rows)
         self._healths = tuple(Health(row.name) for row in rows)
         self._metrics = Metrics()
+        self._letters = {row.name: self._letters_of(row) for row in rows}
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack:
@@ -76,10 +77,13 @@ class _Process:
             health = await stack.enter_async_context(HealthServer(self._healths, self._metrics, host, port))
             self._say(health)
             units = await self._units(stack)
-            await run_units(units, drain_seconds=self._shared.drain_seconds, healths=self._healths)
+            drain = self._shared.drain_seconds
+            await run_units(units, drain_seconds=drain, healths=self._healths, crashed=self._crashed)
 
     def _say(self, health: HealthServer) -> None:
         log.info("running %s", self._name, extra={"health": f"http://{health.host}:{health.port}"})
+        for health_of_unit in self._healths:  # whatever else a check says: no unit is ready before it runs
+            health_of_unit.set("running", False, f"connecting to {self._shared.nats_url}")
         if self._shared.insecure_listen:
             log.warning(
                 "CANOPY_INSECURE_LISTEN=true: ports may be open beyond loopback, without TLS or identities. Only for a "
@@ -90,22 +94,32 @@ class _Process:
 
     async def _units(self, stack: AsyncExitStack) -> list[Unit]:
         """Connect, then build each; a wrong setting of a unit is a WrongUsage too."""
+        builds = [row.load() for row in self._rows]  # first: what is not installed is said at once
         connection = await self._connect()
         stack.push_async_callback(connection.close)
         environments = [
-            Environment(self._shared, connection, self._telemetry(row), health, self._metrics)
+            Environment(self._shared, connection, self._telemetry(row), health, self._metrics, self._letters[row.name])
             for row, health in zip(self._rows, self._healths, strict=True)
         ]
         try:
-            units: list[Unit] = [row.load()(env) for row, env in zip(self._rows, environments, strict=True)]
+            units: list[Unit] = [build(env) for build, env in zip(builds, environments, strict=True)]
         except SettingsError as e:
             raise WrongUsage(str(e)) from None
-        await stack.enter_async_context(_spans_sent(environments, units))
+        await stack.enter_async_context(_told(environments, units))
         return units
 
     def _telemetry(self, row: Row) -> Telemetry:
         """Each unit its own: a span says whose it is, also where units share a process."""
         return Telemetry(row.name, traces_per_second=self._shared.traces_per_second)
+
+    def _letters_of(self, row: Row) -> DeadLetters:
+        """Each unit its own, in a file of its own."""
+        found = DeadLetters(row.name, file=self._shared.data_dir / f"deadletters-{row.name}.json")
+        letters.measure(found, self._metrics)
+        return found
+
+    def _crashed(self, unit: str, error: BaseException) -> None:
+        self._letters[unit].failed("the unit itself", error, by_place=True)
 
     async def _connect(self) -> Connection:
         shared = self._shared
