@@ -39,6 +39,8 @@ def meant(source: Pod, target: Pod) -> set[str]:
             return {"route"}
         case "edge", "nats":
             return {"leaf"}
+        case "edge", "light":  # a pod that says that it is a device
+            return {"modbus"}
         case unit, "redis" if unit in CLOUD_UNITS and imports(unit, "canopy.store.cache"):
             return {"redis"}
         case unit, "traces" if unit in CLOUD_UNITS and imports(unit, "canopy.runtime.telemetry.otlp"):

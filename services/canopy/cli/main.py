@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from canopy.cli import deadletters, demo, device, mapper, node, run, status, trace, version
+from canopy.cli import deadletters, demo, device, mapper, nats, node, run, secrets, status, trace, version
 from canopy.cli.failure import EXIT_CODES, FAILED, USAGE, Failure
 from canopy.launch.errors import WrongUsage
 
@@ -27,11 +27,13 @@ def application() -> typer.Typer:
     app.callback()(_common)
     app.command("demo", help=demo.HELP)(demo.demo)
     app.command("run", help=run.HELP)(run.run)
+    app.command("secrets", help=secrets.HELP)(secrets.secrets)
     app.command("status", help=status.HELP)(status.status)
     app.command("trace", help=trace.HELP)(trace.trace)
     app.command("version", help=version.HELP)(version.version)
     app.add_typer(deadletters.commands(_group(deadletters.HELP)), name="deadletters")
     app.add_typer(device.commands(_group(device.HELP)), name="device")
+    app.add_typer(nats.commands(_group(nats.HELP)), name="nats")
     app.add_typer(node.commands(_group(node.HELP)), name="node")
     app.add_typer(mapper.commands(_group(mapper.HELP)), name="mapper")
     return app

@@ -1,0 +1,34 @@
+"""The link between edges and the hub in the overlay dev: hands TCP on. Nobody scales it to 0 but to cut the link."""
+
+import asyncio
+import sys
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
+    except OSError:
+        pass
+    finally:
+        sink.close()
+
+
+async def main(listen: int, host: str, port: int) -> None:
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            onward_reader, onward = await asyncio.open_connection(host, port)
+        except OSError:
+            return writer.close()
+        await asyncio.gather(pump(reader, onward), pump(onward_reader, writer))
+
+    server = await asyncio.start_server(accepted, "0.0.0.0", listen)  # noqa: S104 - a pod of its own
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
