@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from canopy.contracts.devices import Device, DeviceModel, DeviceStatus
+from canopy.contracts.subject import AnySubject
 from canopy.contracts.wire import Presence, TwinRecord, UnitHealth
 
 MQTT = ("", "mqtt")
@@ -59,6 +60,10 @@ class Facts:
         """What the device speaks, in small letters."""
         own = self.device.spec.protocol.protocol_name if self.device else ""
         return (own or (self.model.spec.protocol if self.model else "")).lower()
+
+    def topic(self, subject: AnySubject) -> str:
+        """The device's MQTT topic."""
+        return subject.pattern.replace(".", "/").format(namespace=self.namespace, name=self.name)
 
     @property
     def speaks_itself(self) -> bool:

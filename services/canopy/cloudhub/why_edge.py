@@ -4,6 +4,7 @@ import difflib
 
 from canopy.bus.healths import wrong
 from canopy.cloudhub.steps import Facts, Step, ok, stop, unknown
+from canopy.contracts.catalogue import TWIN_UPDATE
 from canopy.contracts.wire import MISCONFIGURED, READ_FAILED, UNREACHABLE, Problem, TwinRecord
 
 UNITS = ("edgehub", "metamanager", "devicetwin")
@@ -121,8 +122,10 @@ def device(facts: Facts) -> Step:
 def _unheard(facts: Facts, name: str) -> Step:
     if not facts.speaks_itself:
         return unknown(name, "nothing was ever heard of it")
-    topic = f"$hw/events/device/{facts.namespace}/{facts.name}/twin/update"
-    tries = (f"on {facts.on}: does it publish to {topic}?", "the answer is on the same topic with /result behind it")
+    tries = (
+        f"on {facts.on}: does it publish to {facts.topic(TWIN_UPDATE)}?",
+        "the answer is on the same topic with /result behind it",
+    )
     return stop(name, "it has never reported anything over MQTT", tries=tries)
 
 

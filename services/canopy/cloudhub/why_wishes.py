@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from canopy.cloudhub.steps import Facts, Step, ok, stop, unknown
+from canopy.contracts.catalogue import MQTT_DELTA
 from canopy.contracts.wire import DESIRED_REFUSED, WRITE_FAILED, WRITE_REFUSED, TwinRecord, TwinState
 
 GRACE_MS = 5_000
@@ -66,7 +67,7 @@ def _unfulfilled(facts: Facts, name: str, key: str, value: str, twin: TwinState)
 
 def _listen(facts: Facts) -> str:
     if facts.speaks_itself:
-        return f"it should hear $hw/events/device/{facts.namespace}/{facts.name}/twin/update/delta"
+        return f"it should hear {facts.topic(MQTT_DELTA)}"
     return f"the log of mapper on {facts.on}"
 
 

@@ -271,6 +271,14 @@ def test_a_device_that_cannot_be_read_does_not_hide_a_wish_that_is_refused() -> 
     assert [s.name for s in verdict.steps if s.verdict == "stop"] == ["device", "desired"]
 
 
+def test_an_mqtt_device_is_told_its_topics() -> None:
+    never = judge(but(device=MQTT, record=None)).stops
+    assert never is not None and "$hw/events/device/default/light/twin/update?" in never.tries[0]
+    wish = device(protocol={}, properties=[{"name": "level", "desired": {"value": "7"}}])
+    open_ = judge(but(device=wish, presence=presence(), record=record("1", "7", at=NOW))).stops
+    assert open_ is not None and open_.tries[1].endswith("$hw/events/device/default/light/twin/update/delta")
+
+
 def test_beyond_a_cut_all_is_told_as_it_was_last_known() -> None:
     facts = but(presence=presence(MODBUS, at=AGO), record=troubled(problem("Unreachable"), state="offline"))
     verdict = judge(facts)
