@@ -1,4 +1,4 @@
-"""Runs the command line with bugs put into real units: `python -m poisoned run devicetwin`. Only for the tests.
+"""Runs real units with bugs put into them, for the tests: `python -m poisoned devicetwin`, as `canopy.launch` would.
 
 A device with a property called `poison` cannot be stored; a Device whose name begins with `poison` cannot be read.
 """
@@ -17,7 +17,7 @@ POISON = "poison"
 async def with_bugs(process: Any) -> AsyncIterator[None]:
     """Run the process of the system with the bugs until the block ends."""
     command, environment = process._command, process._environment
-    process._command = [sys.executable, "-m", "poisoned", *command[command.index("run") :]]
+    process._command = [sys.executable, "-m", "poisoned", *command[command.index("canopy.launch") + 1 :]]
     process._environment = {**environment, "PYTHONPATH": str(Path(__file__).parent)}
     await process.restart()
     try:
@@ -48,8 +48,8 @@ def _put_in_the_bugs() -> None:
 
 
 if __name__ == "__main__":
-    from canopy.cli.main import main
+    from canopy.launch.__main__ import main
 
     os.environ.pop("PYTHONPATH", None)
     _put_in_the_bugs()
-    main()
+    sys.exit(main(sys.argv[1:], os.environ, sys.stdout, sys.stderr))

@@ -3,8 +3,11 @@
 `Connection.open` is shared by folded units; each unit has its own `Bus` over it, with its own rights and inbox.
 """
 
-from canopy.bus.bus import Bus, Place
-from canopy.bus.connection import Connection
-from canopy.bus.outcome import AskFailed, AskTimeout, NoResponders, Reject, Retry
+from canopy.bus.lean import without_websockets
+
+with without_websockets():
+    from canopy.bus.bus import Bus, Place
+    from canopy.bus.connection import Connection
+    from canopy.bus.outcome import AskFailed, AskTimeout, NoResponders, Reject, Retry
 
 __all__ = ["AskFailed", "AskTimeout", "Bus", "Connection", "NoResponders", "Place", "Reject", "Retry"]

@@ -2,7 +2,7 @@
 
 The demo and the integration tests start it, `async with System(directory) as system:`. Everything stands below
 `directory`, listens on free ports of loopback, and dies with this process. Units are started as a container starts
-them, `canopy run ...`, with settings in their environment; no code of theirs is imported here.
+them, `python -m canopy.launch ...`, with settings in their environment; no code of theirs is imported here.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from canopy.testing.clients import FleetClient, KubeClient
 from canopy.testing.processes import Process
 from canopy.testing.servers import Link, NatsServer, RunningHub, RunningLeaf, hub, leaf
 
-RUN = ("canopy.cli.main", "run")
+RUN = ("canopy.launch",)
 
 Say = Callable[[str], None]
 Settings = Mapping[str, str]
