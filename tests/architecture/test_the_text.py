@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from canopy.contracts import measures
+
 ROOT = Path(__file__).parents[2]
 SOURCES = [p for root in ("libs", "services") for p in (ROOT / root).rglob("*.py") if "tests" not in p.parts]
 _SUBJECT = re.compile(
@@ -84,6 +86,29 @@ def _defines(path: Path, symbol: str) -> bool:
             return False
         body = getattr(match, "body", [])
     return True
+
+
+def test_the_page_of_metrics_is_the_catalogue() -> None:
+    assert (ROOT / "docs/metrics.md").read_text() == measures.page(), (
+        "python -m canopy.contracts.measures > docs/metrics.md"
+    )
+
+
+def test_a_metrics_name_and_its_help_say_the_unit_and_only_what_rises_ends_in_total() -> None:
+    for measure in measures.MEASURES.values():
+        assert measure.name.endswith("_total") == (measure.kind == "counter"), measure.name
+        assert measure.kind != "histogram" or measure.name.endswith("_seconds"), measure.name
+        assert re.search(r"\(\w.*\)\.$|^1[ ,]|; 0: none\.$", measure.help), f"{measure.name}: {measure.help}"
+
+
+def test_every_metric_of_the_code_is_in_the_catalogue() -> None:
+    names = {
+        str(s.value)
+        for path in SOURCES
+        for s in _strings(_parsed(path))
+        if re.fullmatch(r"canopy_[a-z]+_[a-z_]*[a-z]", str(s.value)) and "contracts" not in path.parts
+    }
+    assert names and sorted(names - set(measures.MEASURES)) == []
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:

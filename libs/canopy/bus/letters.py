@@ -37,13 +37,9 @@ def patient() -> Backoff:
 def measure(letters: DeadLetters, metrics: Metrics) -> None:
     """Register what is counted of a unit's letters."""
     prefix = f"canopy_{letters.unit}_dead_letters"
-    metrics.counted(f"{prefix}_total", "Dead letters made, since the start.", lambda: float(letters.total))
-    metrics.gauge(f"{prefix}_waiting", "Dead letters that the cloud does not have yet.", lambda: float(letters.unsent))
-    metrics.counted(
-        f"{prefix}_dropped_total",
-        "Dead letters that a bound left out, since the start.",
-        lambda: float(letters.dropped),
-    )
+    metrics.counted(f"{prefix}_total", lambda: float(letters.total))
+    metrics.gauge(f"{prefix}_waiting", read=lambda: float(letters.unsent))
+    metrics.counted(f"{prefix}_dropped_total", lambda: float(letters.dropped))
 
 
 class LetterSender:

@@ -86,9 +86,14 @@ class Informer(Generic[T]):
         self._errors = 0
         self._must_list = True  # the set stays what it was until the new list is there
         self.revision = 0
+        self._heard = time.monotonic()
         self.unreadable: dict[Key, str] = {}
         self.last_error: KubeError | None = None
         """Why the informer waits now; None while it lists or watches well."""
+
+    @property
+    def plural(self) -> str:
+        return self._resource.plural
 
     @property
     def objects(self) -> Mapping[Key, T]:
@@ -115,7 +120,8 @@ class Informer(Generic[T]):
                     await self._list()
                 await self._watch()
             except KubeError as error:
-                self._must_list = self._must_list or _asks_for_a_list(error)
+                if _asks_for_a_list(error) and not self._must_list:
+                    self._must_list, self._errors = True, 0  # it is back, and answers: that is no further failure
                 await self._wait_out(error)
 
     async def _list(self) -> None:
@@ -164,6 +170,7 @@ class Informer(Generic[T]):
     async def _went_back(self) -> bool:
         """Kubernetes is older than what was seen of it: it was restored. It would keep a watch from then on silent."""
         listed = await self._kube.list(self._resource, self._namespace, field_selector=f"metadata.name={NOBODY}")
+        self._heard = time.monotonic()
         return listed.revision < self.revision
 
     async def _watch(self) -> None:
@@ -222,6 +229,12 @@ class Informer(Generic[T]):
 
     def _well(self) -> None:
         self._errors, self.last_error = 0, None
+        self._heard = time.monotonic()
+
+    @property
+    def age_seconds(self) -> float:
+        """Since Kubernetes last said anything of this kind: a list, a change, a bookmark."""
+        return time.monotonic() - self._heard
 
     async def _wait_out(self, error: KubeError) -> None:
         self.last_error = error
@@ -240,6 +253,11 @@ def backoff(errors: int, settings: InformerSettings) -> float:
     """Seconds to wait after the nth error in a row: doubled each time, bounded, with jitter of half."""
     most = min(settings.backoff_first_seconds * 2.0 ** min(errors - 1, 30), settings.backoff_most_seconds)
     return most * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def ages(informers: Iterable[Informer[Any]]) -> dict[str, float]:
+    """The age of each by the plural of its kind."""
+    return {i.plural: i.age_seconds for i in informers}
 
 
 def failing(informers: Iterable[Informer[Any]]) -> str:

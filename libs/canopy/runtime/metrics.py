@@ -1,7 +1,13 @@
-"""Counters and gauges as Prometheus text. Units register theirs in `unit.py`; `health.HealthServer` serves them."""
+"""Counters, gauges and histograms as Prometheus text. Units register theirs; `health.HealthServer` serves them.
+
+What a name means, and its labels, stands in `canopy.contracts.measures`: a name that is not there must bring its help.
+"""
 
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from canopy.contracts.measures import MEASURES, SECONDS_BUCKETS
 
 MOST_SERIES_PER_METRIC = 1_000
 
@@ -48,9 +54,12 @@ class Counter(Metric):
 
 
 class Gauge(Metric):
-    """What is now; set by the unit, or read at the moment when someone asks."""
+    """What is now; set by the unit, or read at the moment when someone asks.
 
-    def __init__(self, name: str, help: str, read: Callable[[], float] | None = None, kind: str = "gauge") -> None:
+    `read` gives the value, or a value for each word of the metric's one label.
+    """
+
+    def __init__(self, name: str, help: str, read: "Read | None" = None, kind: str = "gauge") -> None:
         super().__init__(name, help, kind)
         self._read = read
 
@@ -59,8 +68,41 @@ class Gauge(Metric):
 
     def text(self) -> Iterator[str]:
         if self._read is not None:
-            self.set(self._read())
+            self._take(self._read())
         yield from super().text()
+
+    def _take(self, found: float | Mapping[str, float]) -> None:
+        if isinstance(found, Mapping):
+            (label,) = MEASURES[self.name].labels
+            self._series = {((label, word),): value for word, value in list(found.items())[:MOST_SERIES_PER_METRIC]}
+        else:
+            self.set(found)
+
+
+Read = Callable[[], float | Mapping[str, float]]
+
+
+class Histogram(Metric):
+    """How often a value was at most so much: `observe` counts it in its bucket. Without labels."""
+
+    def __init__(self, name: str, help: str, bounds: Sequence[float] = SECONDS_BUCKETS) -> None:
+        super().__init__(name, help, "histogram")
+        self._bounds, self._counts = tuple(bounds), [0] * (len(bounds) + 1)
+        self.count, self.sum = 0, 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.count += 1
+        self.sum += value
+
+    def text(self) -> Iterator[str]:
+        yield from super().text()
+        so_far = 0
+        for bound, count in zip((*self._bounds, None), self._counts, strict=True):
+            so_far += count
+            yield f'{self.name}_bucket{{le="{"+Inf" if bound is None else _number(bound)}"}} {so_far}'
+        yield f"{self.name}_sum {_number(self.sum)}"
+        yield f"{self.name}_count {so_far}"
 
 
 class Metrics:
@@ -69,28 +111,49 @@ class Metrics:
     def __init__(self) -> None:
         self._metrics: dict[str, Metric] = {}
 
-    def counter(self, name: str, help: str) -> Counter:
-        found = self._metrics.setdefault(name, Counter(name, help, "counter"))
+    @property
+    def left_out(self) -> int:
+        """Changes of series for which there was no room."""
+        return sum(metric.left_out for metric in self._metrics.values())
+
+    def counter(self, name: str, help: str = "") -> Counter:
+        found = self._metrics.setdefault(name, Counter(name, _help(name, help, "counter"), "counter"))
         if not isinstance(found, Counter):
             raise ValueError(f"{name} is already a {found.kind}")
         return found
 
-    def gauge(self, name: str, help: str, read: Callable[[], float] | None = None) -> Gauge:
+    def gauge(self, name: str, help: str = "", read: Read | None = None) -> Gauge:
         """`read` is called at each scrape, in place of `set`; it must be quick. A later `read` takes its place."""
-        found = self._metrics.setdefault(name, Gauge(name, help, read))
+        found = self._metrics.setdefault(name, Gauge(name, _help(name, help, "gauge"), read))
         if not isinstance(found, Gauge):
             raise ValueError(f"{name} is already a {found.kind}")
         if read is not None:
             found._read = read
         return found
 
-    def counted(self, name: str, help: str, read: Callable[[], float]) -> None:
-        """A counter that somebody else keeps (such as `Database.commits`), read at each scrape."""
-        self._metrics[name] = Gauge(name, help, read, kind="counter")
+    def histogram(self, name: str, help: str = "") -> Histogram:
+        found = self._metrics.setdefault(name, Histogram(name, _help(name, help, "histogram")))
+        if not isinstance(found, Histogram):
+            raise ValueError(f"{name} is already a {found.kind}")
+        return found
+
+    def counted(self, name: str, read: Callable[[], float], help: str = "") -> None:
+        """A counter that somebody else keeps (such as how many letters were dropped), read at each scrape."""
+        self._metrics[name] = Gauge(name, _help(name, help, "counter"), read, kind="counter")
 
     def text(self) -> str:
         """Prometheus text exposition 0.0.4."""
         return "".join(f"{line}\n" for metric in self._metrics.values() for line in metric.text())
+
+
+def _help(name: str, help: str, kind: str) -> str:
+    """What the catalogue says of the name; a name that is not there brings its own."""
+    declared = MEASURES.get(name)
+    if declared is not None and declared.kind == kind:
+        return declared.help
+    if declared is not None or not help:
+        raise ValueError(f"{name} is no {kind} of canopy.contracts.measures")
+    return help
 
 
 def _key(labels: dict[str, str]) -> Labels:

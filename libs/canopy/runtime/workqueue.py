@@ -62,6 +62,11 @@ class Queue(Generic[K]):
         """How many keys are dirty or in hand."""
         return len(self._dirty) + len(self._in_hand)
 
+    def oldest_seconds(self, now: float) -> float:
+        """For how long the key that is dirty for longest has been so; 0: none is. Looks at all of them."""
+        since = min((s for s, _ in self._dirty.values()), default=now)
+        return now - min(since, min(self._in_hand.values(), default=now))
+
     def mark(self, key: K, now: float, hurry: bool = False) -> None:
         """`key` is dirty; it goes at once, unless it was written within the interval.
 

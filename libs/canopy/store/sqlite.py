@@ -48,10 +48,13 @@ class Transaction:
 
 
 class Database:
-    """One owned SQLite file. `commits` and `commit_seconds` only rise; `last_commit_seconds` is the newest commit's."""
+    """One owned SQLite file. `commits` and `commit_seconds` only rise; `last_commit_seconds` is the newest commit's.
 
-    def __init__(self, path: Path, on_thread: "_OnThread") -> None:
-        self.path = path
+    `on_commit` hears of each commit's seconds, on the loop's thread.
+    """
+
+    def __init__(self, path: Path, on_thread: "_OnThread", on_commit: "Callable[[float], None]") -> None:
+        self.path, self._on_commit = path, on_commit
         self.commits = 0
         self.commit_seconds = 0.0
         self.last_commit_seconds = 0.0
@@ -62,7 +65,12 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, path: str | Path, migrations: Sequence[Migration], *, synchronous: Synchronous = "FULL"
+        cls,
+        path: str | Path,
+        migrations: Sequence[Migration],
+        *,
+        synchronous: Synchronous = "FULL",
+        on_commit: Callable[[float], None] = lambda seconds: None,
     ) -> AsyncIterator["Database"]:
         """Own, check and migrate the file (and its folder, made if missing) until the block ends.
 
@@ -73,7 +81,7 @@ class Database:
             async with aiosqlite.connect(path, isolation_level=None, cached_statements=256) as connection:
                 on_thread = _OnThread(path, connection)
                 await on_thread(lambda c: _prepare(c, path, migrations, synchronous))
-                yield cls(path, on_thread)
+                yield cls(path, on_thread, on_commit)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -86,6 +94,7 @@ class Database:
                 await self._on_thread(_begin)
                 yield Transaction(self._on_thread)
                 await self._on_thread(self._commit)
+                self._on_commit(self.last_commit_seconds)
             finally:
                 await asyncio.shield(self._on_thread(_roll_back))
 
@@ -96,7 +105,9 @@ class Database:
         neither commit nor await. A cancelled caller may find its transaction committed.
         """
         async with self._taken():
-            return await self._on_thread(lambda c: self._whole(c, write))
+            result = await self._on_thread(lambda c: self._whole(c, write))
+            self._on_commit(self.last_commit_seconds)
+            return result
 
     async def read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         """Run a synchronous function that only reads; it sees one state. Writing raises sqlite3.OperationalError."""

@@ -162,9 +162,9 @@ class _Parts:
 
     def _exporter(self) -> Exporter | None:
         """Where `otlp_endpoint` is set, spans go there too."""
-        for name in ("sent", "failed"):
-            self._env.metrics.counter(f"canopy_cloudhub_otlp_{name}_total")
         if not self._env.shared.otlp_endpoint:
+            for name in ("sent", "failed"):
+                self._env.metrics.counter(f"canopy_cloudhub_otlp_{name}_total")
             return None
         exporter, counted = Exporter(self._env.shared.otlp_endpoint), self._env.metrics.counted
         counted("canopy_cloudhub_otlp_sent_total", lambda: exporter.sent)

@@ -35,7 +35,7 @@ class Lead:
         clock: Clock,
         counts: Counts,
     ) -> None:
-        self._replica, self._twins, self._counts = replica, twins, counts
+        self._replica, self._twins, self._counts, self._clock = replica, twins, counts, clock
         self._pusher = Pusher(bus, replica, clock, settings.gather_ms / MILLISECONDS, counts, bus.telemetry)
         self._status_writer, self._condition_writer = statuses, conditions
         budget = Budget(settings.writes_per_second, settings.writes_at_first)
@@ -73,6 +73,11 @@ class Lead:
     def backlog(self) -> int:
         """How many devices wait to be looked at."""
         return len(self._statuses.queue)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """For how long the DeviceStatus that waits for longest has waited."""
+        return self._statuses.queue.oldest_seconds(self._clock.monotonic())
 
     def _reported(self, value: Value) -> None:
         if (key := key_of(value.subject)) is not None:

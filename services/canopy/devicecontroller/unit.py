@@ -19,7 +19,7 @@ from canopy.devicecontroller.lead import Lead
 from canopy.devicecontroller.replica import FIRST_EPOCH, Replica
 from canopy.devicecontroller.settings import Settings
 from canopy.kube.api import Kube
-from canopy.kube.informer import failing
+from canopy.kube.informer import ages, failing
 from canopy.kube.leader import LeaderSettings, identity
 from canopy.kube.leading import Leading
 from canopy.kube.patient import cluster, cluster_uid
@@ -58,17 +58,15 @@ class DeviceController:
         replica.cluster = await cluster_uid(kube)
         leading = self._leading(bus, kube, replica)
         self._env.health.tell(LEADS, lambda: "yes" if leading.leads() else "no")
-        self._env.metrics.gauge(
-            "canopy_devicecontroller_leads", "Whether this replica leads: 1 or 0.", lambda: float(leading.leads())
-        )
+        self._env.metrics.gauge("canopy_devicecontroller_leads", read=lambda: float(leading.leads()))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_epoch(marks, replica, ensure).run())
             watches = informers(kube, replica, self._settings.namespace, bus.letters)
-            self._env.metrics.gauge(
-                "canopy_devicecontroller_watches_failing",
-                "Kinds of Kubernetes that cannot be watched now.",
-                lambda: sum(w.last_error is not None for w in watches),
+            gauge = self._env.metrics.gauge
+            gauge(
+                "canopy_devicecontroller_watches_failing", read=lambda: sum(w.last_error is not None for w in watches)
             )
+            gauge("canopy_devicecontroller_informer_age_seconds", read=lambda: ages(watches))
             self._env.health.tell("kubernetes", lambda: failing(watches))
             for informer in watches:
                 tasks.create_task(informer.run())
@@ -99,18 +97,27 @@ class DeviceController:
                 self._clock,
                 self._counts,
             )
-            self._env.metrics.gauge("canopy_devicecontroller_backlog", "Devices to look at.", lambda: lead.backlog)
-            await lead.run()
+            try:
+                self._backlog(lambda: lead.backlog, lambda: lead.oldest_seconds)
+                await lead.run()
+            finally:
+                self._backlog(float, float)
 
         times = LeaderSettings.of(settings.lease_seconds)
         leading = Leading(kube, settings.lease_namespace, LEASE, self._identity, duty, times)
         return leading
 
+    def _backlog(self, backlog: Callable[[], float], oldest: Callable[[], float]) -> None:
+        """What waits while this replica leads; `float` says 0."""
+        self._env.metrics.gauge("canopy_devicecontroller_backlog", read=backlog)
+        self._env.metrics.gauge("canopy_devicecontroller_oldest_waiting_seconds", read=oldest)
+
     def _gauges(self, replica: Replica) -> None:
         sizes = self._env.metrics.gauge
-        sizes("canopy_devicecontroller_devices", "Devices known.", lambda: len(replica.placement.devices))
-        sizes("canopy_devicecontroller_models", "DeviceModels known.", lambda: len(replica.placement.models))
-        sizes("canopy_devicecontroller_nodes", "Nodes that should have anything.", lambda: replica.placement.size)
+        sizes("canopy_devicecontroller_devices", read=lambda: len(replica.placement.devices))
+        sizes("canopy_devicecontroller_models", read=lambda: len(replica.placement.models))
+        sizes("canopy_devicecontroller_nodes", read=lambda: replica.placement.size)
+        self._backlog(float, float)
 
 
 def _epoch(marks: LastValues, replica: Replica, ensure: Callable[[], Awaitable[None]]) -> Follow:

@@ -42,7 +42,6 @@ class Counts:
     """What is counted; made in `unit`."""
 
     messages: Counter
-    commits: Counter
     dropped: Counter
     failed: Counter
 
@@ -98,6 +97,11 @@ class Handlers:
         self._woken.set()
         self._wake_source()
         return True
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for the next batch."""
+        return len(self._waiting)
 
     async def spoken(self, data: bytes, place: Place[bytes]) -> None:
         """A message of QoS 0, or of a local NATS publisher; those of QoS 1 and 2 come by the stream."""
@@ -234,7 +238,6 @@ class Handlers:
         changes, position = batch.changes(), self._stream.behind(events)
         if changes:
             await self._rows.write(changes, position, batch.as_of or self.as_of)
-            self._counts.commits.add()
         self._keep(changes, batch)
         self._stream.position = position
         await self._say(batch.said)
@@ -248,7 +251,7 @@ class Handlers:
                 self._shelf.drop(name)
                 self._repeats.note(name, {}, now)
             else:
-                self._shelf.put(found[0])
+                self._shelf.put(found[0], now)
                 self._repeats.note(name, core.differing(found[0].state), now)
         self.as_of = batch.as_of or self.as_of
         self._warn(batch)

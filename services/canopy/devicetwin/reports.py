@@ -30,6 +30,8 @@ from canopy.devicetwin.events import Acknowledged, Event, Resend
 from canopy.devicetwin.shelf import Shelf
 from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock
+from canopy.runtime.equal import Equal
+from canopy.runtime.metrics import Metrics
 from canopy.runtime.telemetry import Spanning, joined
 from canopy.sync.down import PAGE_ENTRIES
 from canopy.sync.up import acknowledges
@@ -92,7 +94,9 @@ class Reports:
         rng: random.Random,
         ask_seconds: float,
         pause_seconds: float,
+        equal: Equal | None = None,
     ) -> None:
+        self._equal = equal or Equal("devicetwin", Metrics(), clock)
         self._bus, self._shelf, self._put, self._clock = bus, shelf, put, clock
         self._ask_seconds, self._pause_seconds = ask_seconds, pause_seconds
         self._woken, self._came_back = asyncio.Event(), asyncio.Event()
@@ -113,6 +117,9 @@ class Reports:
         self._told_down = not state.up
         if state.up and state.session != self._session:
             self._session, self._page, came_up = state.session, True, True
+            self._equal.began()
+        elif not state.up:
+            self._equal.gone()
         if came_up:
             self._backoff.reset()
             self._failures = 0
@@ -139,6 +146,7 @@ class Reports:
             if busy:
                 await self._clock.sleep(self._pause_seconds)
             else:
+                self._equal.reached()
                 await self._clock.wait(self._woken, LOOK_SECONDS)
 
     async def _failed(self, why: Exception) -> None:

@@ -18,14 +18,15 @@ def seal(device: Device) -> tuple[Device, bytes]:
 class Shelf:
     """The devices by name, the set that is reported (RULES 20), and what waits to be acknowledged, oldest first."""
 
-    def __init__(self, devices: Iterable[Device] = ()) -> None:
+    def __init__(self, devices: Iterable[Device] = (), now: float = 0.0) -> None:
+        """`now`: from when on those that wait are said to have waited (monotonic seconds)."""
         self.devices = {d.key: d for d in devices}
         self.reported: HashedSet[StateEntry] = HashedSet(d.entry for d in self.devices.values() if d.revision)
-        self._waiting = dict.fromkeys(d.key for d in self.devices.values() if not d.acknowledged)
+        self._waiting = dict.fromkeys((d.key for d in self.devices.values() if not d.acknowledged), now)
         self._refused: dict[Name, StateEntry] = {}
 
-    def put(self, device: Device) -> None:
-        """Take a committed row."""
+    def put(self, device: Device, now: float = 0.0) -> None:
+        """Take a row that was committed `now`."""
         key = device.key
         self.devices[key] = device
         if not device.revision:
@@ -35,7 +36,7 @@ class Shelf:
         if device.acknowledged:
             self._waiting.pop(key, None)
         else:
-            self._waiting.setdefault(key)
+            self._waiting.setdefault(key, now)
 
     def drop(self, key: Name) -> None:
         """Forget a deleted row."""
@@ -54,6 +55,11 @@ class Shelf:
             device = self.devices[key]
             if self._refused.get(key) != device.entry:
                 yield device
+
+    def oldest_seconds(self, now: float) -> float:
+        """For how long the state that is to be sent first has waited; 0: none does."""
+        first = next(self.unreported(), None)
+        return now - self._waiting[first.key] if first is not None else 0.0
 
     @property
     def summary(self) -> Summary:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 import uuid
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from canopy.devicetwin.shelf import Shelf
 from canopy.devicetwin.stream import Stream
 from canopy.devicetwin.topics import Topics
 from canopy.runtime.clock import SystemClock
+from canopy.runtime.equal import Equal
 from canopy.runtime.settings import load
 from canopy.runtime.telemetry import Telemetry
 from canopy.store.migrations import migrations_of
@@ -56,21 +58,27 @@ class DeviceTwin:
     def __init__(self, env: Environment, settings: Settings) -> None:
         self._env, self._settings = env, settings
         self._shelf, metrics = Shelf(), env.metrics
-        metrics.gauge(
-            "canopy_devicetwin_states_pending", "States that wait to go up.", lambda: self._shelf.summary.pending
-        )
-        metrics.gauge("canopy_devicetwin_devices", "Devices of this node.", lambda: len(self._shelf.devices))
+        self._waiting: Callable[[], float] = lambda: 0
+        self._commits = metrics.histogram("canopy_devicetwin_commit_seconds").observe
+        self._equal = Equal(NAME, metrics, SystemClock())
         self._counts = Counts(
-            messages=metrics.counter("canopy_devicetwin_messages_total", "Messages and events applied."),
-            commits=metrics.counter("canopy_devicetwin_commits_total", "Transactions."),
-            dropped=metrics.counter("canopy_devicetwin_dropped_total", "Messages dropped, by why."),
-            failed=metrics.counter("canopy_devicetwin_failed_total", "Messages passed over because of a bug."),
+            messages=metrics.counter("canopy_devicetwin_messages_total"),
+            dropped=metrics.counter("canopy_devicetwin_dropped_total"),
+            failed=metrics.counter("canopy_devicetwin_failed_total"),
         )
+        self._gauges()
+
+    def _gauges(self) -> None:
+        gauge = self._env.metrics.gauge
+        gauge("canopy_devicetwin_devices", read=lambda: len(self._shelf.devices))
+        gauge("canopy_devicetwin_states_pending", read=lambda: self._shelf.summary.pending)
+        gauge("canopy_devicetwin_oldest_pending_seconds", read=lambda: self._shelf.oldest_seconds(time.monotonic()))
+        gauge("canopy_devicetwin_messages_waiting", read=lambda: self._waiting())
 
     async def run(self, started: Callable[[], None]) -> None:
         """Open the file, then work until cancelled."""
         path = self._env.shared.data_dir / FILE
-        async with Database.open(path, migrations_of("canopy.devicetwin")) as database:
+        async with Database.open(path, migrations_of("canopy.devicetwin"), on_commit=self._commits) as database:
             bus = self._env.bus(NAME)
             try:
                 await self._work(bus, Rows(database), started)
@@ -79,13 +87,21 @@ class DeviceTwin:
 
     async def _work(self, bus: Bus, rows: Rows, started: Callable[[], None]) -> None:
         stored = await rows.load()
-        shelf, rng = Shelf(stored.devices), random.Random()  # noqa: S311
+        shelf, rng = Shelf(stored.devices, time.monotonic()), random.Random()  # noqa: S311
         self._shelf = shelf
         gateway = Gateway(bus)
         handlers = self._handlers(bus, gateway, rows, shelf, stored, rng)
+        self._waiting = lambda: handlers.waiting
         settings = self._settings
         reports = Reports(
-            bus, shelf, handlers.put, SystemClock(), rng, settings.report_seconds, settings.report_pause_seconds
+            bus,
+            shelf,
+            handlers.put,
+            SystemClock(),
+            rng,
+            settings.report_seconds,
+            settings.report_pause_seconds,
+            self._equal,
         )
         reading = SetReader(
             bus,

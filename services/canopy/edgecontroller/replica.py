@@ -31,7 +31,7 @@ class Replica:
         """The node is the subject's, never the body's. The time is ours: clocks differ."""
         node = place["node"]
         if node not in self.heard and len(self.heard) >= MOST_NODES:
-            return
+            return self._counts.dropped.add()
         self._counts.heard.add()
         said = presence if presence.node == node else msgspec.structs.replace(presence, node=node)
         self.heard[node] = Heard(self._clock.now_ms(), said)

@@ -16,7 +16,7 @@ from canopy.edgecontroller.lead import Lead
 from canopy.edgecontroller.replica import Replica
 from canopy.edgecontroller.settings import Settings
 from canopy.kube.api import Kube
-from canopy.kube.informer import failing
+from canopy.kube.informer import ages, failing
 from canopy.kube.leader import LeaderSettings, identity
 from canopy.kube.leading import Leading
 from canopy.kube.patient import cluster
@@ -53,11 +53,9 @@ class EdgeController:
         nodes = informer(kube, replica, bus.letters)
         self._env.health.tell(LEADS, lambda: "yes" if leading.leads() else "no")
         self._env.health.tell("kubernetes", lambda: failing([nodes]))
-        self._env.metrics.gauge(
-            "canopy_edgecontroller_watches_failing",
-            "Kinds of Kubernetes that cannot be watched now.",
-            lambda: float(nodes.last_error is not None),
-        )
+        gauge = self._env.metrics.gauge
+        gauge("canopy_edgecontroller_watches_failing", read=lambda: float(nodes.last_error is not None))
+        gauge("canopy_edgecontroller_informer_age_seconds", read=lambda: ages([nodes]))
         await bus.hear(catalogue.PRESENCE, replica.hear)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(nodes.run())
@@ -73,8 +71,11 @@ class EdgeController:
             rules = rules_of(settings)
             writer = NodeWriter(replica, kube, clock, rules, settings.allowed, leading.leads, counts)
             lead = Lead(replica, writer, settings, clock, counts, self._env.letters)
-            self._env.metrics.gauge("canopy_edgecontroller_backlog", "Nodes to look at.", lambda: lead.backlog)
-            await lead.run()
+            try:
+                self._env.metrics.gauge("canopy_edgecontroller_backlog", read=lambda: lead.backlog)
+                await lead.run()
+            finally:
+                self._env.metrics.gauge("canopy_edgecontroller_backlog", read=float)
 
         times = LeaderSettings.of(settings.lease_seconds)
         leading = Leading(kube, settings.lease_namespace, LEASE, self._identity, duty, times)
@@ -88,9 +89,10 @@ class EdgeController:
 
     def _gauges(self, replica: Replica, leading: Leading) -> None:
         gauge = self._env.metrics.gauge
-        gauge("canopy_edgecontroller_leads", "Whether this replica leads: 1 or 0.", lambda: float(leading.leads()))
-        gauge("canopy_edgecontroller_nodes", "Nodes known.", lambda: len(replica.nodes))
-        gauge("canopy_edgecontroller_heard", "Nodes heard in the last hour.", lambda: len(replica.heard))
+        gauge("canopy_edgecontroller_leads", read=lambda: float(leading.leads()))
+        gauge("canopy_edgecontroller_nodes", read=lambda: len(replica.nodes))
+        gauge("canopy_edgecontroller_heard", read=lambda: len(replica.heard))
+        gauge("canopy_edgecontroller_backlog", read=float)
 
 
 def rules_of(settings: Settings) -> Rules:

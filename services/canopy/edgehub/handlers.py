@@ -27,8 +27,8 @@ class Carrier:
 
     def __init__(self, bus: Bus, keeper: SessionKeeper, lanes: Lanes, metrics: Metrics) -> None:
         self._bus, self._keeper, self._machine, self._lanes = bus, keeper, keeper.machine, lanes
-        self._asked = metrics.counter("canopy_edgehub_asks_total", "Asks carried up, by subject and outcome.")
-        self._pushed = metrics.counter("canopy_edgehub_pushes_total", "Pushes, by what became of them.")
+        self._asked = metrics.counter("canopy_edgehub_asks_total")
+        self._pushed = metrics.counter("canopy_edgehub_pushes_total")
 
     async def open(self) -> None:
         """Serve and hear."""

@@ -31,7 +31,7 @@ from canopy.edgehub.core import (
     WantTwins,
 )
 from canopy.runtime.clock import Clock
-from canopy.runtime.health import Health
+from canopy.runtime.health import Counter, Health
 
 log = logging.getLogger("canopy.edgehub")
 SUMMARY_SECONDS = 0.5
@@ -64,6 +64,8 @@ class SessionKeeper:
         self._bus, self.machine, self._clock, self._rng = bus, machine, clock, rng
         self._manner, self._health, self._units = manner, health, units
         self._hellos = 0
+        self.sessions = 0
+        self.refusals: Counter | None = None
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -79,9 +81,15 @@ class SessionKeeper:
 
     async def post(self, event: Event) -> None:
         """Take an event from outside of the loop."""
+        self._count(event)
         actions = self.machine.on(event, self._clock.monotonic())
         self._wake.set()
         await self._do(actions)
+
+    def _count(self, event: Event) -> None:
+        self.sessions += isinstance(event, Greeted)
+        if isinstance(event, Refused) and self.refusals is not None:
+            self.refusals.add(verdict=event.verdict.verdict[:20])
 
     async def _reconnected(self) -> None:
         await self.post(Hint())

@@ -73,10 +73,8 @@ class SpanCarrier:
         self.log = SpanLog(most)
         self._elsewhere = 0  # dropped before they came here
         self._said_dropped = 0
-        metrics.gauge("canopy_edgehub_spans_waiting", "Spans that wait to go up.", lambda: float(len(self.log)))
-        metrics.counted(
-            "canopy_edgehub_spans_dropped_total", "Spans dropped on this node.", lambda: float(self.dropped)
-        )
+        metrics.gauge("canopy_edgehub_spans_waiting", read=lambda: float(len(self.log)))
+        metrics.counted("canopy_edgehub_spans_dropped_total", lambda: float(self.dropped))
 
     @property
     def dropped(self) -> int:

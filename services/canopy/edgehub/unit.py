@@ -42,8 +42,10 @@ class EdgeHub:
         machine = Machine(self._rng)
         units = Gathered(self._clock, EXPECTED, env.health)
         keeper = SessionKeeper(bus, machine, self._clock, _manner(settings), env.health, self._rng, units.units)
-        env.metrics.gauge("canopy_edgehub_up", "1 while the cloud answers.", lambda: float(machine.up))
-        env.metrics.gauge("canopy_edgehub_session", "The session; 0: none.", lambda: float(machine.link.session))
+        env.metrics.gauge("canopy_edgehub_up", read=lambda: float(machine.up))
+        env.metrics.gauge("canopy_edgehub_session", read=lambda: float(machine.link.session))
+        env.metrics.counted("canopy_edgehub_sessions_total", lambda: float(keeper.sessions))
+        keeper.refusals = env.metrics.counter("canopy_edgehub_refusals_total")
         carrier = Carrier(bus, keeper, Lanes(settings.reports_at_once), env.metrics)
         watch = LinkWatch(keeper, lambda: linked(bus), self._clock, settings.look_seconds)
         spans = SpanCarrier(

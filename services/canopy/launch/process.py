@@ -10,7 +10,7 @@ from canopy.bus import Connection, healths, letters, spans
 from canopy.bus.environment import Environment
 from canopy.launch.errors import WrongUsage
 from canopy.launch.units import Row
-from canopy.runtime import logs
+from canopy.runtime import logs, process_metrics
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health, HealthServer, Metrics
 from canopy.runtime.letters import DeadLetters
@@ -69,6 +69,7 @@ class _Process:
         self._name = "+".join(row.name for row in rows)
         self._healths = tuple(Health(row.name) for row in rows)
         self._metrics = Metrics()
+        process_metrics.measure(self._metrics)
         self._letters = {row.name: self._letters_of(row) for row in rows}
 
     async def run(self) -> None:

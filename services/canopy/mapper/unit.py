@@ -13,6 +13,7 @@ from canopy.bus.healths import PROTOCOL
 from canopy.bus.reader import SetReader
 from canopy.contracts import catalogue as c
 from canopy.mapper import load as drivers
+from canopy.mapper.core import State
 from canopy.mapper.handlers import Handlers, OverTheBus
 from canopy.mapper.jobs import Pace
 from canopy.mapper.runner import Runner
@@ -47,7 +48,8 @@ class Mapper:
         self._env, self._settings, self._driver = env, settings, driver
         self._runner: Runner | None = None
         env.health.tell(PROTOCOL, lambda: driver.protocol)
-        env.metrics.gauge("canopy_mapper_devices", "Devices of this mapper's driver.", read=self._count)
+        env.metrics.gauge("canopy_mapper_devices", read=lambda: float(len(self._states())))
+        env.metrics.gauge("canopy_mapper_devices_online", read=lambda: float(self._states().count(State.ONLINE)))
 
     async def run(self, started: Callable[[], None]) -> None:
         """Serve devices until cancelled."""
@@ -78,5 +80,5 @@ class Mapper:
             tasks.create_task(reader.run())
             started()
 
-    def _count(self) -> float:
-        return float(len(self._runner.states())) if self._runner else 0.0
+    def _states(self) -> list[State]:
+        return list(self._runner.states().values()) if self._runner else []

@@ -13,7 +13,8 @@ from canopy.contracts.wire import LinkState, Nothing, PageAnswer, PageAsk, Push,
 from canopy.metamanager import rows
 from canopy.metamanager.core import Pace, foreign
 from canopy.runtime.clock import Clock
-from canopy.runtime.health import Health
+from canopy.runtime.equal import Equal
+from canopy.runtime.health import Health, Metrics
 from canopy.store.errors import StoreError
 from canopy.store.sqlite import Database
 from canopy.sync.down import Change, Follower, Wanted
@@ -38,7 +39,9 @@ class Channel:
         clock: Clock,
         health: Health,
         ask_seconds: float,
+        equal: Equal | None = None,
     ) -> None:
+        self._equal, self._session = equal or Equal("metamanager", Metrics(), clock), 0
         self.name, self._bus, self._database = name, bus, database
         self.follower = Follower(stored.entries, stored.as_of, stored.proven)
         self._cluster = stored.cluster
@@ -67,6 +70,11 @@ class Channel:
 
     # --- what comes ---------------------------------------------------------------------------------------------------
     async def on_link(self, state: LinkState, place: Place[Any]) -> None:
+        if not state.up:
+            self._equal.gone()
+        elif state.session != self._session:
+            self._session = state.session
+            self._equal.began()
         self._pace.on_link(state.up, state.session, self._clock.monotonic())
         self._wake.set()
 
@@ -103,6 +111,8 @@ class Channel:
             return self._failed(Retry(f"{answer.verdict} {answer.reason}", answer.retry_after_seconds))
         change = await self._take(answer)
         goes_on = answer.next is not None
+        if change is not None and self.follower.proven and not self.follower.passing:
+            self._equal.reached()
         self._pace.on_page(change is not None, self.follower.passing, goes_on, self._clock.monotonic())
 
     def _failed(self, e: Exception) -> None:

@@ -13,6 +13,7 @@ from canopy.metamanager.core import Pace
 from canopy.metamanager.handlers import Channel
 from canopy.metamanager.settings import Settings
 from canopy.runtime.clock import Clock, SystemClock
+from canopy.runtime.equal import Equal
 from canopy.runtime.settings import load
 from canopy.store.migrations import migrations_of
 from canopy.store.sqlite import Database
@@ -28,13 +29,15 @@ class MetaManager:
 
     def __init__(self, env: Environment, settings: Settings, clock: Clock, rng: random.Random) -> None:
         self._env, self._settings, self._clock, self._rng = env, settings, clock, rng
+        self._commits = env.metrics.histogram("canopy_metamanager_commit_seconds").observe
+        self._equal = Equal("metamanager", env.metrics, clock)
 
     async def run(self, started: Callable[[], None]) -> None:
         """Until cancelled. Raises the store's errors, which say what to do about the file."""
         path = self._env.shared.data_dir / FILE
         if not path.exists():
             log.info("%s is not there: beginning with an empty set", path)
-        async with Database.open(path, migrations_of("canopy.metamanager"), synchronous="FULL") as database:
+        async with Database.open(path, migrations_of("canopy.metamanager"), on_commit=self._commits) as database:
             bus = self._env.bus(self.name)
             try:
                 await self._serve(bus, database, started)
@@ -43,7 +46,7 @@ class MetaManager:
 
     async def _serve(self, bus: Bus, database: Database, started: Callable[[], None]) -> None:
         channels = [await self._channel(name, bus, database) for name in DOWN_CHANNELS]
-        self._measure(channels, database)
+        self._measure(channels)
         for channel in channels:
             await channel.open()
         started()
@@ -54,16 +57,16 @@ class MetaManager:
     async def _channel(self, name: str, bus: Bus, database: Database) -> Channel:
         stored = await database.read(lambda connection: rows.load(connection, name))
         pace = Pace(self._settings.check_seconds, self._rng)
-        return Channel(name, bus, database, stored, pace, self._clock, self._env.health, self._settings.ask_seconds)
+        return Channel(
+            name, bus, database, stored, pace, self._clock, self._env.health, self._settings.ask_seconds, self._equal
+        )
 
-    def _measure(self, channels: list[Channel], database: Database) -> None:
-        metrics = self._env.metrics
+    def _measure(self, channels: list[Channel]) -> None:
+        gauge = self._env.metrics.gauge
         for channel in channels:
-            follower, what = channel.follower, channel.name
-            metrics.gauge(f"canopy_metamanager_{what}_objects", "Objects.", lambda f=follower: float(len(f.entries)))  # type: ignore[misc]
-            metrics.gauge(f"canopy_metamanager_{what}_proven", "1: equal.", lambda f=follower: float(f.proven))  # type: ignore[misc]
-        metrics.counted("canopy_metamanager_commits_total", "Transactions.", lambda: float(database.commits))
-        metrics.counted("canopy_metamanager_commit_seconds_total", "Time in them.", lambda: database.commit_seconds)
+            follower, what = channel.follower, f"canopy_metamanager_{channel.name}"
+            gauge(f"{what}_objects", read=lambda f=follower: float(len(f.entries)))  # type: ignore[misc]
+            gauge(f"{what}_proven", read=lambda f=follower: float(f.proven))  # type: ignore[misc]
 
 
 def build(env: Environment) -> MetaManager:

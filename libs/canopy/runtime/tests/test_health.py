@@ -74,7 +74,7 @@ async def test_metrics_are_prometheus_text(server: HealthServer, metrics: Metric
     reports.add(2, result="ok", kind='a"\\b\n')
     metrics.gauge("canopy_lag_seconds", "How far behind.").set(0.25)
     metrics.gauge("canopy_devices", "Devices known.", read=lambda: 7)
-    metrics.counted("canopy_commits_total", "Commits.", read=lambda: 3)
+    metrics.counted("canopy_commits_total", lambda: 3, "Commits.")
     status, body = await get(server, "/metrics")
     assert status == 200
     assert body.splitlines() == [

@@ -118,7 +118,7 @@ class Desk:
         self.rows, self.bus, self.source = rows, FakeBus(), FakeSource()
         self.shelf = Shelf([seal(Device(*D1, "u1"))[0]])
         counter = Metrics().counter
-        names = ("messages", "commits", "dropped", "failed")
+        names = ("messages", "dropped", "failed")
         counts = Counts(*(counter(f"test_{name}_total", name) for name in names))
         rng = random.Random(1)
         self.letters = DeadLetters("devicetwin")
