@@ -51,9 +51,10 @@ class Players:
         try:
             yield self
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            while tasks:  # a publish that ends just then swallows its cancelling: once is not enough
+                for task in tasks:
+                    task.cancel()
+                tasks = list((await asyncio.wait(tasks, timeout=1))[1])
 
     def pause(self) -> None:
         """No further reports; one that is on its way may still be answered."""
