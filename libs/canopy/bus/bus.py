@@ -16,6 +16,7 @@ from canopy.contracts.roles import ROLES, Role
 from canopy.contracts.subject import AnySubject, Subject
 from canopy.contracts.wire import MAX_BODY_BYTES, encode
 from canopy.runtime.letters import DeadLetters
+from canopy.runtime.metrics import Counter
 from canopy.runtime.telemetry import Telemetry
 
 log = logging.getLogger("canopy.bus")
@@ -41,7 +42,9 @@ class Bus:
         node: str = "",
         role: Role | None = None,
         letters: DeadLetters | None = None,
+        unsaid: Counter | None = None,
     ) -> None:
+        self._unsaid = unsaid or Counter("unsaid_total", "", "counter")
         self.connection, self.unit, self.node = connection, unit, node
         self.telemetry, self.letters = telemetry, letters if letters is not None else DeadLetters(unit)
         self._role = role or ROLES[unit]
@@ -96,6 +99,7 @@ class Bus:
             try:
                 await self.connection.publish(address, body, headers=self._headers())
             except NotConnected as e:
+                self._unsaid.add()
                 log.debug("not said: %s: %s", address, e)
 
     async def say_all(self, said: Iterable[tuple[AnySubject, str, bytes]]) -> int:
@@ -113,6 +117,7 @@ class Bus:
                 await self.connection.publish(address, self._fits(subject, body))
             except (NotConnected, TooBig) as e:
                 unsaid += 1
+                self._unsaid.add()
                 log.debug("not said: %s: %s", address, e)
         return unsaid
 

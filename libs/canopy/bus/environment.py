@@ -23,4 +23,5 @@ class Environment:
 
     def bus(self, unit: str, node: str = "") -> Bus:
         """A unit's own end of the connection; `node` only for the unit that speaks on the link."""
-        return Bus(self.connection, unit, self.telemetry, node, letters=self.letters)
+        unsaid = self.metrics.counter(f"canopy_{unit}_unsaid_total")
+        return Bus(self.connection, unit, self.telemetry, node, letters=self.letters, unsaid=unsaid)

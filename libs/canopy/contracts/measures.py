@@ -33,9 +33,11 @@ def _of(unit: str, *rows: tuple[str, Kind, str] | tuple[str, Kind, str, str]) ->
         yield Measure(unit, prefix + name, kind, text, tuple(" ".join(labels).split()))
 
 
-def _letters(unit: str) -> Iterator[Measure]:
+def _each(unit: str) -> Iterator[Measure]:
+    """What every unit has."""
     return _of(
         unit,
+        ("unsaid_total", "counter", "Messages lost because too many wait for the server already (messages)."),
         ("dead_letters_total", "counter", "Dead letters that this unit made (letters)."),
         ("dead_letters_waiting", "gauge", "Dead letters that the cloud does not have as they are now (letters)."),
         ("dead_letters_dropped_total", "counter", "Dead letters that a bound of this unit left out (letters)."),
@@ -49,7 +51,7 @@ _PROCESS = (
     Measure("", "process_max_fds", "gauge", "Most open file descriptors (descriptors)."),
     Measure("", "process_start_time_seconds", "gauge", "When the process began (seconds since 1970)."),
     Measure("", "canopy_process_uptime_seconds", "gauge", "How long the process has run (seconds)."),
-    Measure("", "canopy_build_info", "gauge", "1, with the version.", ("version",)),
+    Measure("", "canopy_build_info", "gauge", "Always 1; the label says the version.", ("version",)),
     Measure("", "canopy_metrics_left_out_total", "counter", "Changes of series beyond 1,000 a metric (changes)."),
 )
 
@@ -96,7 +98,7 @@ _DEVICECONTROLLER = _of(
     ("devices", "gauge", "Devices known (devices)."),
     ("models", "gauge", "DeviceModels known (models)."),
     ("nodes", "gauge", "Nodes that should have anything (nodes)."),
-    ("leads", "gauge", "1 if this replica leads, else 0."),
+    ("leads", "gauge", "Whether this replica leads: 1 or 0."),
     ("watches_failing", "gauge", "Kinds of Kubernetes that cannot be watched now (kinds)."),
     ("informer_age_seconds", "gauge", "Since Kubernetes last said anything of a kind (seconds).", "kind"),
 )
@@ -113,14 +115,14 @@ _EDGECONTROLLER = _of(
     ("backlog", "gauge", "Nodes to look at (nodes)."),
     ("nodes", "gauge", "Nodes known (nodes)."),
     ("heard", "gauge", "Nodes heard in the last hour (nodes)."),
-    ("leads", "gauge", "1 if this replica leads, else 0."),
+    ("leads", "gauge", "Whether this replica leads: 1 or 0."),
     ("watches_failing", "gauge", "Kinds of Kubernetes that cannot be watched now (kinds)."),
     ("informer_age_seconds", "gauge", "Since Kubernetes last said anything of a kind (seconds).", "kind"),
 )
 
 _EDGEHUB = _of(
     "edgehub",
-    ("up", "gauge", "1 while the cloud answers, else 0."),
+    ("up", "gauge", "Whether the cloud answers: 1 or 0."),
     ("session", "gauge", "The session; 0: none."),
     ("sessions_total", "counter", "Sessions begun (sessions)."),
     ("refusals_total", "counter", "What the cloud refused of the session, by verdict (answers).", "verdict"),
@@ -133,7 +135,7 @@ _EDGEHUB = _of(
 _METAMANAGER = _of(
     "metamanager",
     ("devices_objects", "gauge", "Objects in the copy of the channel `devices` (objects)."),
-    ("devices_proven", "gauge", "1 if that copy is proven to equal the cloud's set, else 0."),
+    ("devices_proven", "gauge", "Whether that copy is proven to equal the cloud's set: 1 or 0."),
     ("equal_seconds", "histogram", "From link up until the set is proven to equal the cloud's (seconds)."),
     ("last_equal_seconds", "gauge", "The newest of these times (seconds)."),
     ("commit_seconds", "histogram", "Time of a commit, fsync included (seconds)."),
@@ -174,7 +176,7 @@ MEASURES: dict[str, Measure] = {
         _METAMANAGER,
         _DEVICETWIN,
         _MAPPER,
-        *(_letters(unit) for unit in (*CLOUD_UNITS, *EDGE_UNITS)),
+        *(_each(unit) for unit in (*CLOUD_UNITS, *EDGE_UNITS)),
     )
     for measure in group
 }

@@ -79,6 +79,7 @@ class Handlers:
         self._context, self._clock, self._counts = context, clock, counts
         self._repeats, self._wake_source, self._waiting_max = repeats, wake_source, waiting_max
         self._waiting: list[Event] = []
+        self._unstored = 0
         self._hand = Gathered([])
         self._woken = asyncio.Event()
         self._set = False
@@ -206,12 +207,14 @@ class Handlers:
         fresh, position = self._stream.fresh(gathered.arrived)
         stored = [Spoken(m.subject, m.data, "", m.time_ns, m.seq) for m in fresh]
         events = list(in_order(stored, gathered.events))
+        self._unstored = _unrepeated(events)
         try:
             if events:
                 await committed(events, self._commit, self._set_aside)
         except Exception:
             log.exception("of a batch of %d not all could be stored; it is read again", len(events))
             _give_up(gathered.events)
+            self._counts.dropped.add(self._unstored, why="not stored")
             self._set = False
             await self._clock.wait(self._woken, self._resume_wait.next_seconds())
             return
@@ -243,6 +246,7 @@ class Handlers:
         await self._say(batch.said)
         self._answer(batch)
         self._counts.messages.add(len(events))
+        self._unstored -= _unrepeated(events)
 
     def _keep(self, changes: Changes, batch: Batch) -> None:
         now = self._clock.monotonic()
@@ -290,6 +294,11 @@ class Handlers:
 def _resolve(future: "asyncio.Future[MapperResult | None]", result: MapperResult | None) -> None:
     if not future.done():
         future.set_result(result)
+
+
+def _unrepeated(events: Iterable[Event]) -> int:
+    """How many messages of QoS 0 are among them: nobody says those again."""
+    return sum(isinstance(e, Spoken) and not e.seq for e in events)
 
 
 def _give_up(events: Iterable[Event]) -> None:
