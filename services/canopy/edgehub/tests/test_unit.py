@@ -11,11 +11,13 @@ import msgspec
 import pytest
 
 from canopy.bus import Bus, Place, Reject, Retry
+from canopy.bus.healths import HealthSender
 from canopy.contracts import catalogue as c
 from canopy.contracts import wire
 from canopy.edgehub.settings import Settings
 from canopy.edgehub.unit import EdgeHub
 from canopy.runtime.clock import SystemClock
+from canopy.runtime.health import Health
 from canopy.testing.cloud import FakeCloud, put
 from canopy.testing.wait import until
 from canopy.testing.world import NODE, World, open_world, running
@@ -87,6 +89,24 @@ async def test_it_says_hello_beats_and_says_that_the_link_is_up(world: World) ->
         assert cloud.hellos[0].labels == {"site": "a"} and cloud.hellos[0].version
         assert [b.n for b in cloud.beats] == sorted({b.n for b in cloud.beats}) and cloud.beats[0].hash == "h1"
         assert {b.session for b in cloud.beats} == {edge.links[-1].session}
+
+
+async def test_a_beat_carries_the_health_of_every_unit_of_the_node_and_what_waits(world: World) -> None:
+    cloud, edge = await _parts(world)
+    edge.summary = wire.Summary(hash="h1", pending=3)
+    mapper, health = await world.edge("mapper"), Health("mapper")
+    health.tell("protocol", lambda: "modbus")
+    health.set("running", False, "crashed: OSError: no such port")
+    async with running(await _edgehub(world)):
+        await HealthSender(mapper, health, SystemClock()).look()
+
+        def told() -> dict[str, str]:
+            return cloud.beats[-1].health if cloud.beats else {}
+
+        await until(lambda: told().get("mapper") == "running: crashed: OSError: no such port")
+        said = {one.unit: one for one in cloud.beats[-1].units}
+        assert said["mapper"].facts == {"protocol": "modbus"} and cloud.beats[-1].pending == 3
+        assert said["edgehub"].checks and told()["edgehub"] == "ok"
 
 
 async def test_asks_go_up_stamped_and_their_answers_come_back_as_they_are(world: World) -> None:
