@@ -131,6 +131,13 @@ async def test_a_crash_is_logged_with_its_traceback(caplog: pytest.LogCaptureFix
     assert (record.getMessage(), record.exc_info is not None) == ("crashing crashed", True)
 
 
+async def test_a_crash_is_told_so_that_people_see_it() -> None:
+    clock, told = FrozenClock(), list[tuple[str, BaseException]]()
+    async with running(Crashing(clock, crash), clock=clock, crashed=lambda unit, error: told.append((unit, error))):
+        await clock.until_sleeping()
+    assert [(unit, type(error)) for unit, error in told] == [("crashing", LookupError)]
+
+
 async def test_a_unit_that_ran_for_long_begins_with_the_short_waits_again() -> None:
     clock = FrozenClock()
     crashing = Crashing(clock, crash, works_seconds=100)
