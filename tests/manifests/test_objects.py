@@ -17,9 +17,9 @@ def test_a_base_has_the_same_few_file_names_as_every_other(base) -> None:
     assert listed == files - {"kustomization.yaml", "hub.conf"}
 
 
-def test_every_base_component_and_crd_is_in_an_overlay() -> None:
+def test_every_base_and_component_is_in_an_overlay() -> None:
     base = yaml.safe_load((K8S / "base/kustomization.yaml").read_text())["resources"]
-    assert {p.name for p in BASES} | {"../crds"} == set(base)
+    assert {p.name for p in BASES} == set(base)
     used = [yaml.safe_load(p.read_text()) for p in (K8S / "overlays").glob("*/kustomization.yaml")]
     assert {c for overlay in used for c in overlay["components"]} == {
         f"../../components/{p.name}" for p in (K8S / "components").iterdir()
@@ -56,6 +56,13 @@ def test_every_replicated_workload_has_one_budget_that_lets_one_pod_go(manifests
 
 def _meant(manifests: Manifests, o: Json) -> list:
     return manifests.selected(o["metadata"]["namespace"], o["spec"]["selector"])
+
+
+def test_production_leaves_the_crds_alone_that_a_cluster_may_have() -> None:
+    from rendering import render
+
+    found = {name: len(list(render(name).of("CustomResourceDefinition"))) for name in ("dev", "ci", "production")}
+    assert found == {"dev": 3, "ci": 3, "production": 0}
 
 
 def test_no_secret_is_in_the_manifests(manifests: Manifests) -> None:
