@@ -220,6 +220,15 @@ class Live:
         self._mended[node] = now
         self._job(node).anew = True
 
+    async def presence(self, node: str) -> Presence | None:
+        """One node as it was last heard; None also while the cache does not answer."""
+        try:
+            found = await self._cache.hget(PRESENCE, node)
+            return _PRESENCE.decode(found) if found else None
+        except (CacheUnavailable, msgspec.DecodeError):
+            self._counts.cache_failures.add()
+            return None
+
     async def presences(self, now_ms: int) -> dict[str, Presence]:
         """Nodes as they were last heard; empty while the cache does not answer."""
         try:

@@ -68,6 +68,8 @@ class Whys:
         except (Unavailable, TimeoutError) as e:
             why_not = str(e) or f"no answer within {KUBERNETES_SECONDS:g} s"
             facts = replace(facts, kube_error=why_not[:160])
+        if facts.device is not None:
+            facts = await self._with_what_nodes_said(facts, facts.device)
         return _why(facts, why.judge(facts))
 
     async def _gathered(self, kube: Kube, facts: Facts) -> Facts:
@@ -78,8 +80,12 @@ class Whys:
         facts, status = await asyncio.gather(
             self._placed(kube, facts), _one(kube, DEVICE_STATUSES, facts.namespace, facts.name, DeviceStatus)
         )
-        presences = await self._live.presences(facts.now)
-        return replace(facts, status=status, presence=presences.get(facts.on), record=await self._record(device))
+        return replace(facts, status=status)
+
+    async def _with_what_nodes_said(self, facts: Facts, device: Device) -> Facts:
+        """Not of Kubernetes: what the hub holds, so that its slowness is not taken for Kubernetes'."""
+        presence = await self._live.presence(facts.on)
+        return replace(facts, presence=presence, record=await self._record(device))
 
     async def _placed(self, kube: Kube, facts: Facts) -> Facts:
         """With the model and the node, or the names of those that there are."""
