@@ -111,6 +111,11 @@ def test_only_the_edge_has_folders_and_a_port_of_the_host(manifests: Manifests) 
         assert pod.namespace == EDGE or not kept
 
 
+def test_a_port_of_the_host_is_not_one_of_a_sidecar_which_a_kubelet_would_not_map(manifests: Manifests) -> None:
+    ports = [p for pod in manifests.pods for c in pod.spec.get("initContainers", []) for p in c.get("ports", [])]
+    assert ports == []
+
+
 def test_scratch_space_is_bounded(manifests: Manifests) -> None:
     loose = [
         f"{pod.name}/{v['name']}" for pod in manifests.pods for v in pod.spec["volumes"] if v.get("emptyDir", 1) == {}
