@@ -114,7 +114,7 @@ async def _units() -> dict[str, tuple[str, str]]:
     return {
         k.unit_of(p): (namespace, k.named(p))
         for namespace, p in found
-        if "app.kubernetes.io/name" in p["metadata"]["labels"]
+        if "app.kubernetes.io/name" in p["metadata"].get("labels", {})
     }
 
 
