@@ -219,7 +219,7 @@ class Leaf:
             f"jetstream {{ store_dir: {_q(self.store_dir)}, domain: {_q(domain(self.node))},"
             f" max_file: {self.max_file_bytes} }}",
             f'mqtt {{ listen: {_q(self.mqtt_listen)}, consumer_inactive_threshold: "24h"{anonymous} }}',
-            f"leafnodes {{ reconnect: 1, remotes: [ {{ {self._hub()}, account: EDGE }} ] }}",
+            f'leafnodes {{ reconnect: "1s", remotes: [ {{ {self._hub()}, account: EDGE }} ] }}',
             "accounts {",
             "  EDGE {\n    jetstream: enabled",
             _users(self._users()),
