@@ -62,6 +62,9 @@ images: $(VENV)/.ready ## an image of each unit, and what else containers need (
 engine: ## a container engine on this machine, if none answers (Debian, as root)
 	@bash deploy/images/engine.sh
 
+e2e: $(VENV)/.ready ## every story of tests/e2e in containers, and nothing left behind (ARGS="-m short", ARGS="-k rolling")
+	@cd tests/e2e && $(abspath $(BIN))/python run.py $(ARGS)
+
 render: ## the manifests as Kubernetes gets them (OVERLAY=dev, ci or production; needs kubectl)
 	@kubectl kustomize deploy/k8s/overlays/$(or $(OVERLAY),production)
 
