@@ -76,6 +76,12 @@ def test_only_who_has_rights_in_kubernetes_reaches_it(reach: Reach) -> None:
         assert ("443" in reach.out(pod)) == asks == ("6443" in reach.out(pod)), pod.name
 
 
+def test_a_policy_with_rules_says_one_direction(reach: Reach) -> None:
+    """kube-router runs the ingress rules of a policy also for what its pods send, unless it is of one direction."""
+    ruled = [p["spec"] for p in reach.manifests.of("NetworkPolicy") if {"ingress", "egress"} & p["spec"].keys()]
+    assert [spec for spec in ruled if len(spec["policyTypes"]) != 1] == []
+
+
 def test_every_namespace_of_ours_begins_with_nothing(reach: Reach) -> None:
     stranger = {name: End(name, {"app": "new"}) for name in ("canopy", "canopy-edge")}
     for end in stranger.values():
