@@ -100,9 +100,10 @@ class Players:
             twin = body.get("twin")
             value = twin.get("t", {}).get("actual", {}).get("value", "0") if isinstance(twin, dict) else SILENT
             self._got[name] = int(value)
-        elif event.isdecimal() and "code" not in body:
-            self.answered[name] = max(self.answered[name], int(event))
-            self._came[name].set()
+        elif event.isdecimal():
+            if "code" not in body:
+                self.answered[name] = max(self.answered[name], int(event))
+            self._came[name].set()  # a refusal is an answer too: the next value is said at once
 
     async def _count(self, at: int, name: str) -> None:
         while True:

@@ -133,6 +133,24 @@ def test_waiting_doubles_within_bounds(errors: int, most: float) -> None:
     assert all(most / 2 <= backoff(errors, InformerSettings()) <= most for _ in range(20))
 
 
+async def test_after_a_long_absence_a_revision_that_is_too_old_is_listed_anew_at_once() -> None:
+    """Once up to 3 s later: that Kubernetes answers was counted as one more failure of a long row."""
+    away = Unavailable("away")
+    away.retry_after_seconds = 0.001
+    script = Script([listed(5, "a"), listed(9, "b")], [*[away] * 12, Gone("too old", 410)])
+    informer = Informer(
+        script,  # type: ignore[arg-type]
+        DEVICES,
+        json.loads,
+        settings=InformerSettings(backoff_first_seconds=0.01, backoff_most_seconds=60.0),
+    )
+    task = asyncio.create_task(informer.run())
+    async with asyncio.timeout(5):
+        await script.quiet.wait()
+    task.cancel()
+    assert set(informer.objects) == {("d", "b")}
+
+
 async def test_one_object_that_shows_a_bug_is_set_aside_and_the_others_of_its_kind_go_on() -> None:
     told, letters = list[str](), DeadLetters("devicecontroller")
 
