@@ -79,7 +79,7 @@ def test_every_resource_is_in_a_group(tilt: Tilt) -> None:
 
 def test_buttons_do_nothing_by_themselves_and_their_commands_exist(tilt: Tilt) -> None:
     buttons = {b["name"]: b for b in tilt.of("local_resource") if b["labels"] == ["buttons"]}
-    assert set(buttons) == {"cut the link", "join the link", "flip the light"}
+    assert set(buttons) == {"cut the link", "join the link", "flip the light", "run e2e"}
     for button in buttons.values():
         assert button["auto_init"] is False and button["trigger_mode"] == "manual"
     for one in tilt.of("local_resource"):
