@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from nats.aio.msg import Msg
 
 from canopy.bus.bus import Bus
@@ -58,13 +59,36 @@ async def call(
     return checked(await bus.request(f"{API}.{verb}", data, {}, last))
 
 
+class _Written(msgspec.Struct):
+    """The answer to a write; what else stands in it is passed over."""
+
+    seq: int | None = None
+    error: dict[str, Any] | None = None
+
+
+_WRITTEN = msgspec.json.Decoder(_Written)
+
+
+def written(answer: Msg) -> int:
+    """The sequence that a write was given: as `checked`, without building the rest. Raises StreamError."""
+    found = _WRITTEN.decode(answer.data)
+    if found.error is not None:
+        raise _failure(found.error)
+    if found.seq is None:
+        raise StreamError(0, "a write was answered without its sequence")
+    return found.seq
+
+
 def checked(answer: Msg) -> dict[str, Any]:
     """The answer's JSON, unless it is an error."""
     found: dict[str, Any] = json.loads(answer.data)
     if "error" in found:
-        error = found["error"]
-        raise StreamError(int(error.get("err_code", error.get("code", 0))), str(error.get("description", "")))
+        raise _failure(found["error"])
     return found
+
+
+def _failure(error: dict[str, Any]) -> StreamError:
+    return StreamError(int(error.get("err_code", error.get("code", 0))), str(error.get("description", "")))
 
 
 async def ensure_stream(bus: Bus, config: dict[str, Any], tries: tuple[float, ...] = TRIES_SECONDS) -> dict[str, Any]:

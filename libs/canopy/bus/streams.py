@@ -21,9 +21,9 @@ from canopy.bus.jsapi import (
     Metadata,
     StreamError,
     call,
-    checked,
     ensure_stream,
     metadata,
+    written,
 )
 from canopy.bus.outcome import AskFailed
 from canopy.contracts.roles import STREAMS
@@ -106,7 +106,7 @@ class LastValues:
         if expect is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(expect)
         try:
-            return int(checked(await self.bus.request(address, data, headers, WRITE_SECONDS))["seq"])
+            return written(await self.bus.request(address, data, headers, WRITE_SECONDS))
         except StreamError as e:
             if e.code in WRONG_SEQUENCE:
                 raise WrongSequence(address) from e

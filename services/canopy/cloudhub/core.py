@@ -22,6 +22,7 @@ from canopy.contracts.wire import (
     Problem,
     Report,
     ReportResult,
+    Side,
     StateEntry,
     TwinRecord,
     TwinState,
@@ -189,12 +190,21 @@ def _check_twin(name: str, twin: TwinState, bounds: Bounds) -> None:
     for side, value in (("reported", twin.reported), ("expected", twin.expected)):
         if value is None:
             continue
-        where = f"twins[{name!r}].{side}"
-        if (size := len(value.value.encode())) > bounds.value_bytes:
-            raise Unacceptable(f"{where}.value: {size} bytes; should be at most {bounds.value_bytes}")
-        if not 0 <= value.timestamp < MAX_NUMBER:
-            raise Unacceptable(f"{where}.timestamp {value.timestamp}: should be milliseconds since 1970")
-        _check_metadata(f"{where}.metadata", value.metadata)
+        if why := _wrong_side(value, bounds):
+            raise Unacceptable(f"twins[{name!r}].{side}.{why}")
+
+
+def _wrong_side(value: Side, bounds: Bounds) -> str:
+    """What is wrong with a value, after the words that say whose it is; nothing if it is right."""
+    if (size := len(value.value.encode())) > bounds.value_bytes:
+        return f"value: {size} bytes; should be at most {bounds.value_bytes}"
+    if not 0 <= value.timestamp < MAX_NUMBER:
+        return f"timestamp {value.timestamp}: should be milliseconds since 1970"
+    metadata = value.metadata
+    texts = (*metadata.keys(), *metadata.values()) if metadata else ()
+    if len(metadata) > MAX_METADATA or any(len(t) > MAX_METADATA_CHARACTERS for t in texts):
+        return f"metadata: should be at most {MAX_METADATA} texts of {MAX_METADATA_CHARACTERS} characters"
+    return ""
 
 
 def _problems(problems: list[Problem]) -> list[Problem]:
@@ -206,12 +216,6 @@ def _is_problem(p: Problem) -> bool:
     words = 0 < len(p.code) <= MAX_TYPE_CHARACTERS and len(p.property) <= MAX_PROPERTY_CHARACTERS
     times = 0 <= p.since < MAX_NUMBER and 0 <= p.last_success < MAX_NUMBER
     return words and times and p.code.isalnum() and p.property.isprintable()
-
-
-def _check_metadata(where: str, metadata: Mapping[str, str]) -> None:
-    texts = (*metadata.keys(), *metadata.values())
-    if len(metadata) > MAX_METADATA or any(len(t) > MAX_METADATA_CHARACTERS for t in texts):
-        raise Unacceptable(f"{where}: should be at most {MAX_METADATA} texts of {MAX_METADATA_CHARACTERS} characters")
 
 
 # --- what TWINS holds -------------------------------------------------------------------------------------------------

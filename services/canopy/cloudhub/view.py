@@ -43,7 +43,9 @@ class View:
         known = self.get(node, record.entry.key)
         if known is not None and known.seq > record.seq:
             return False
-        here = self._nodes.setdefault(node, _Node())
+        if known == record:  # our own write, come back by the stream
+            return True
+        here = self._nodes.get(node) or self._nodes.setdefault(node, _Node())
         here.entries.put(record.entry)
         here.rest[record.entry.key] = (record.stamp, record.seq)
         return True
