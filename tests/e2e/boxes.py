@@ -140,6 +140,11 @@ class Box:
         self.spec = replace(self.spec, **changes)
         await self.start()
 
+    async def gone(self) -> None:
+        """Remove it for good; its volumes go with the run."""
+        if self._container is not None:
+            await asyncio.to_thread(self._remove)
+
     async def ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until it says so. Raises NotReady."""
         deadline, said = time.monotonic() + seconds, "nothing"
@@ -248,7 +253,7 @@ class Box:
 
 
 def swept(run: str = "") -> list[str]:
-    """Remove containers, networks and volumes of a run; without a name, of every run whose process is no more."""
+    """Remove what a run has made; without a name, what every run has whose process is no more."""
     client, gone = docker.from_env(), list[str]()
 
     def ours(thing: Any) -> bool:
@@ -268,4 +273,7 @@ def swept(run: str = "") -> list[str]:
             with contextlib.suppress(NotFound):
                 thing.remove()
                 gone.append(str(thing.name))
+    for image in filter(ours, client.images.list(filters=only)):
+        client.images.remove(image.id, force=True)
+        gone.append(str(image.tags))
     return gone

@@ -186,7 +186,9 @@ class ClusterBox:
             folder = tarfile.TarInfo("tmp")
             folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
             tar.addfile(folder, io.BytesIO())
-        self._run.client.api.import_image(str(archive), repository=name.partition(":")[0], tag=self._run.id)
+        labels = [f'LABEL {key}="{value}"' for key, value in self._run.labels.items()]
+        repository = name.partition(":")[0]
+        self._run.client.api.import_image(str(archive), repository=repository, tag=self._run.id, changes=labels)
         archive.unlink()
         return name
 

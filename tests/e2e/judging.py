@@ -40,6 +40,11 @@ class Load:
             raise AssertionError(f"nothing newer after {seconds:g} s of {', '.join(sorted(behind))}") from None
         return time.monotonic() - began
 
+    async def answered_more(self, times: int, seconds: float) -> None:
+        """Wait until each device has been answered so often from now on."""
+        was = self._answered()
+        await until(lambda: all(now >= was[name] + times for name, now in self._answered().items()), seconds)
+
     async def judged(self, seconds: float) -> dict[str, tuple[int, int, int]]:
         """Stop reporting; device -> (sent, answered, seen in Kubernetes), once what was answered is seen.
 

@@ -245,6 +245,27 @@ class Topology:
         self.nodes[name] = node
         return node
 
+    async def remove_node(self, name: str) -> None:
+        """As if it had never been, but that the hub knows it."""
+        boxes = [box for box in self.run.boxes.values() if box.name.startswith(f"{name}-")]
+        for box in sorted(boxes, key=lambda box: not box.spec.inside):  # first those inside another's network
+            await box.gone()
+            del self.run.boxes[box.name]
+        self.nodes.pop(name, None)
+        async with self.kube() as kube:
+            await kube.delete("Node", name)
+
+    async def connections(self) -> set[str]:
+        """Who is connected to the hub, clients and leaves, and since when."""
+        found = set[str]()
+        for server in self.hub:
+            root = server.spec.health.partition("/healthz")[0]
+            async with httpx.AsyncClient(trust_env=False, base_url=root) as client:
+                for path, key in (("/connz", "connections"), ("/leafz", "leafs")):
+                    for one in (await client.get(path)).json().get(key) or ():
+                        found.add(f"{server.name} {one.get('name')} {one.get('cid') or one.get('id')}")
+        return found
+
     async def _admit(self, name: str) -> None:
         """One more node: the hub's servers are told of it, and drop nobody."""
         self._node_passwords[name] = secrets.token_urlsafe(18)

@@ -73,9 +73,10 @@ def _decoded(payload: Any) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def talk(port: int, base: str) -> AsyncIterator[Talk]:
-    """Connect to the gateway on loopback and subscribe everything below `base`."""
-    async with aiomqtt.Client("127.0.0.1", port, identifier=f"test-{uuid.uuid4().hex[:8]}") as client:
+async def talk(port: int, base: str, password: str = "") -> AsyncIterator[Talk]:
+    """Connect to the gateway on loopback and subscribe everything below `base`; `password` where devices need one."""
+    login: dict[str, Any] = {"username": "devices", "password": password} if password else {}
+    async with aiomqtt.Client("127.0.0.1", port, identifier=f"test-{uuid.uuid4().hex[:8]}", **login) as client:
         one = Talk(client, base)
         listening = asyncio.create_task(one.listen())
         await client.subscribe(f"{base}/#", qos=1)
