@@ -275,7 +275,7 @@ class Hello(Message, frozen=True, kw_only=True):
 
 
 class Limits(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """What the cloud asks of an edge."""
+    """What the cloud asks of an edge. `body_bytes` is told for people: both ends keep to MAX_BODY_BYTES."""
 
     beat_seconds: float = 10.0
     body_bytes: int = MAX_BODY_BYTES
@@ -362,11 +362,13 @@ class Presence(Message, frozen=True, kw_only=True):
 
 # --- on a node ------------------------------------------------------------------------------------------------------
 class LinkState(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """EdgeHub's word whether the cloud answers; said at each change and each beat."""
+    """EdgeHub's word whether the cloud answers; said at each change and each beat. Batches of states are cut as the
+    cloud asked when it said hello."""
 
     up: bool
     session: int = 0
     reason: str = ""
+    reports_per_batch: int = 500
 
 
 class Summary(Message, frozen=True, kw_only=True, omit_defaults=False):

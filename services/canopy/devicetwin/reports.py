@@ -102,7 +102,7 @@ class Reports:
         self._woken, self._came_back = asyncio.Event(), asyncio.Event()
         self._backoff = Backoff(FIRST_SECONDS, MOST_SECONDS, rng)
         self._page = False
-        self._session = 0
+        self._session, self._most = 0, MOST_REPORTS
         self._up = False
         self._told_down = False
         self._failures = 0
@@ -114,6 +114,7 @@ class Reports:
     async def link(self, state: LinkState, place: Place[LinkState]) -> None:
         """A link that comes up is used at once; a new session begins with a page."""
         came_up, self._up = state.up and not self._up, state.up
+        self._most = max(1, min(MOST_REPORTS, state.reports_per_batch))
         self._told_down = not state.up
         if state.up and state.session != self._session:
             self._session, self._page, came_up = state.session, True, True
@@ -168,7 +169,7 @@ class Reports:
                 self._page = True
                 raise
             return True
-        reports = cut(self._shelf.unreported())
+        reports = cut(self._shelf.unreported(), self._most)
         if not reports:
             return False
         await self._send(reports)

@@ -260,7 +260,8 @@ class Machine:
         return (Complain(f"this node's clock is {off:+.1f} s from the cloud's", loud=True),)
 
     def _say(self, up: bool, reason: str) -> Actions:
-        state = LinkState(up=up, session=self.link.session, reason=reason)
+        most = self.link.limits.reports_per_batch
+        state = LinkState(up=up, session=self.link.session, reason=reason, reports_per_batch=most)
         changed = state != self.link.said
         self.link = replace(self.link, said=state)
         return (SayLink(state),) if changed else ()

@@ -3,6 +3,7 @@
 import random
 from itertools import product
 
+import msgspec
 import pytest
 
 from canopy.contracts.wire import BeatAnswer, HelloAnswer, Limits, LinkState, Verdict
@@ -199,3 +200,9 @@ def test_the_link_is_said_once_a_change() -> None:
     assert made.on(Gone(0), 100) == (SayLink(LinkState(up=False, reason="the link is down")),)
     made.on(Due(), 101)
     assert made.on(Gone(0), 101) == ()
+
+
+def test_devicetwin_is_told_how_many_states_the_cloud_takes_at_once() -> None:
+    made = machine(State.GREETING)
+    few = msgspec.structs.replace(HELLO, limits=Limits(reports_per_batch=20))
+    assert made.on(Greeted(few, WALL), 100.0)[-1] == SayLink(LinkState(up=True, session=7, reports_per_batch=20))
