@@ -25,6 +25,7 @@ COMMANDS = {
     "offline": "offline.py",
     "many": "many.py",
     "writes": "writes.py",
+    "states": "states.py",
 }
 
 Found = Mapping[str, Any]
@@ -110,6 +111,13 @@ ROWS = (
         "{}, {}",
         ("one_status_writes_per_device_per_second", "all_status_writes_per_device_per_second"),
     ),
+    Row(
+        "device states a second through one CloudHub, with its hub, 4 leaves, players",
+        "states",
+        "{}",
+        ("states_per_second",),
+    ),
+    Row("the same, a CPU second of CloudHub", "states", "{}", ("states_per_cpu_second",)),
 )
 
 
