@@ -23,8 +23,10 @@ def names(message):
 async def test_a_device_and_its_model_are_answered_in_a_page_and_pushed_at_once(cloud):
     await cloud.model()
     async with cloud.replica():
+        await cloud.device("first", node="b")  # whoever begins to lead tells nodes to ask: what follows is pushed
+        await until(lambda: any(n == "b" for n, _ in cloud.pushes))
         made = await cloud.device()
-        node, push = await until(lambda: next((p for p in cloud.pushes if p[1].puts), None))
+        node, push = await until(lambda: next((p for p in cloud.pushes if p[0] == "a" and p[1].puts), None))
         assert (node, names(push)) == ("a", ["d", "m"])
         page = await cloud.page()
         assert page.hash == push.hash and names(page) == ["d", "m"] and page.cluster
