@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types architecture unit integration bench render images engine cluster cluster-down cluster-e2e format lock clean
+.PHONY: help demo test check lint types architecture unit integration bench render images images-test bundle engine cluster cluster-down cluster-e2e format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -59,6 +59,10 @@ cluster-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, wit
 
 images: $(VENV)/.ready ## an image of each unit, and what else containers need (IMAGES="edge cli" TAG= PLATFORMS= BASE_IMAGE=)
 	@$(BIN)/python deploy/images/build.py
+images-test: images ## looks into every image, and runs it on a read-only disk
+	@$(BIN)/pytest -q -m images tests/images $(ARGS)
+bundle: images ## all that a site without a network needs, in one archive with its checksum
+	@$(BIN)/python deploy/images/bundle.py
 engine: ## a container engine on this machine, if none answers (Debian, as root)
 	@bash deploy/images/engine.sh
 

@@ -5,6 +5,7 @@ IMAGE_PREFIX, BASE_IMAGE, OWNER, DOCKER. Exit code 0: all built; 1: something is
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import platform as machine
@@ -25,6 +26,8 @@ PUBLIC_BASE = "python:3.11-slim-bookworm"
 PULL_SECONDS = 300
 NATIVE = {"x86_64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}.get(machine.machine(), "")
 MB = 1_000_000
+MADE_FROM = "dev.canopy.made-from"
+SOURCES = ("libs", "services", "requirements", "deploy/images", "pyproject.toml")
 
 
 class Missing(Exception):
@@ -95,8 +98,8 @@ def _platform(wish: Wish, platform: str) -> None:
         if TABLE[image].get("target") == "redis":
             print(_redis(wish, wish.name(image, platform), public or platform != NATIVE))
             continue
-        _build(wish, image, platform, base)
-        print(f"{_over(wish, wish.name(image, platform), base) / MB:.1f} MB over the base")
+        news = _build(wish, image, platform, base)
+        print(f"{_over(wish, wish.name(image, platform), base) / MB:.1f} MB over the base{news}")
 
 
 def _base(wish: Wish, platform: str) -> tuple[str, bool]:
@@ -142,28 +145,47 @@ def _runs(wish: Wish, base: str, platform: str) -> bool:
     return not subprocess.run(command, capture_output=True).returncode
 
 
-def _build(wish: Wish, image: str, platform: str, base: str) -> None:
-    row = TABLE[image]
-    revision, moment, stamp = _commit()
-    context = prepare(image, row, platform, ROOT / "build" / "images", _cache(), moment)
+def _build(wish: Wish, image: str, platform: str, base: str) -> str:
+    """Build it, unless one from the very same files and arguments bears the name already."""
+    row, name = TABLE[image], wish.name(image, platform)
+    revision, moment, stamp = commit()
+    context = prepare(image, row, platform, ROOT / "build" / "images", cache(), moment)
     arguments = {
         "BASE_IMAGE": base,
         "UNITS": row.get("units", ""),
         "OWNER": wish.owner,
         "TITLE": image,
-        "VERSION": tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"],
+        "VERSION": version(),
         "REVISION": revision,
         "CREATED": stamp,
         "SOURCE": os.environ.get("SOURCE", ""),
     }
+    made_from = _digest(context, arguments, _said(wish, "image", "inspect", "-f", "{{.Id}}", base))
+    if _said(wish, "image", "inspect", "-f", f'{{{{index .Config.Labels "{MADE_FROM}"}}}}', name) == made_from:
+        return ", as it was"
     command = [wish.docker, "build", "--quiet", "--platform", platform, "--target", row.get("target", "unit")]
-    command += [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
-    command += ["-f", str(HERE / "Dockerfile"), "-t", wish.name(image, platform), str(context)]
-    buildkit = "1" if not subprocess.run([wish.docker, "buildx", "version"], capture_output=True).returncode else "0"
-    environment = {**os.environ, "DOCKER_BUILDKIT": buildkit, "SOURCE_DATE_EPOCH": str(moment)}
+    command += [part for key, value in arguments.items() for part in ("--build-arg", f"{key}={value}")]
+    command += ["--label", f"{MADE_FROM}={made_from}", "-f", str(HERE / "Dockerfile"), "-t", name, str(context)]
+    environment = {**os.environ, "DOCKER_BUILDKIT": _buildkit(wish), "SOURCE_DATE_EPOCH": str(moment)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     if ended.returncode:
         raise Missing(f"{image} was not built:\n{ended.stdout}{ended.stderr}")
+    return ""
+
+
+def _buildkit(wish: Wish) -> str:
+    """The builder of old engines where buildx is missing; the Dockerfile works with both."""
+    return "0" if subprocess.run([wish.docker, "buildx", "version"], capture_output=True).returncode else "1"
+
+
+def _digest(context: Path, arguments: dict[str, str], base: str) -> str:
+    """Of all that an image is made from."""
+    found = hashlib.sha256(json.dumps([arguments, base]).encode() + (HERE / "Dockerfile").read_bytes())
+    for path in sorted(context.rglob("*")):
+        stat = path.stat()
+        found.update(f"{path.relative_to(context)} {stat.st_mode:o} {stat.st_mtime_ns}\n".encode())
+        found.update(path.read_bytes() if path.is_file() else b"")
+    return found.hexdigest()
 
 
 def _redis(wish: Wish, name: str, public: bool) -> str:
@@ -185,17 +207,26 @@ def _said(wish: Wish, *arguments: str) -> str:
     return subprocess.run([wish.docker, *arguments], capture_output=True, text=True).stdout.strip()
 
 
-def _commit() -> tuple[str, int, str]:
-    """(revision, seconds since 1970, RFC 3339) of the commit that is checked out; a changed tree says so."""
-    git = ["git", "-C", str(ROOT)]
-    said = subprocess.run([*git, "log", "-1", "--format=%H %ct %cI"], capture_output=True, text=True).stdout.split()
+def commit() -> tuple[str, int, str]:
+    """(revision, seconds since 1970, RFC 3339) of the last commit of what images are made from."""
+    said = _git("log", "-1", "--format=%H %ct %cI").split()
     if len(said) != 3:
         return "unknown", 0, "1970-01-01T00:00:00+00:00"
-    changed = subprocess.run([*git, "status", "--porcelain", "libs", "services"], capture_output=True, text=True).stdout
-    return said[0] + ("-changed" if changed.strip() else ""), int(said[1]), said[2]
+    return said[0] + ("-changed" if _git("status", "--porcelain") else ""), int(said[1]), said[2]
 
 
-def _cache() -> Path:
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments, "--", *SOURCES]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def version() -> str:
+    """Of the project."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+def cache() -> Path:
+    """What is made once, outside the checkout."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("CANOPY_IMAGE_CACHE") or Path(home) / "canopy-images")
 

@@ -43,10 +43,10 @@ def prepare(name: str, row: Mapping[str, Any], platform: str, out: Path, cache: 
         (context / part).mkdir(parents=True)
     if "pins" in row:
         core = installed(pins(CORE), platform, cache)
-        shutil.copytree(core, context / "core", dirs_exist_ok=True)
+        _shared(core, context / "core")
         rest = {n: text for n, text in pins(row["pins"]).items() if n not in pins(CORE)}
         if rest:
-            shutil.copytree(installed(rest, platform, cache), context / "deps", dirs_exist_ok=True)
+            _shared(installed(rest, platform, cache), context / "deps")
         _our_own(row["packages"], context / "app")
     if "binary" in row:
         _program(row["binary"], row["from"], platform, cache, context / "bin")
@@ -54,6 +54,18 @@ def prepare(name: str, row: Mapping[str, Any], platform: str, out: Path, cache: 
         _timed(context / part, OTHERS_MOMENT)  # not of the commit: with equal pins the layers stay what they were
     _timed(context / "app", moment)
     return context
+
+
+def _shared(tree: Path, out: Path) -> None:
+    """By hard links where that works: a tree of others' files is written once, and has one time and mode for all."""
+
+    def taken(source: str, target: str) -> None:
+        try:
+            Path(target).hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, target)
+
+    shutil.copytree(tree, out, dirs_exist_ok=True, copy_function=taken)
 
 
 def pins(name: str) -> dict[str, str]:
