@@ -117,10 +117,10 @@ class Installation:
         await _remove_folders(await self.node())
         self._outside, self._ready = None, False
 
-    def say_figures(self) -> None:
-        """At the end of the run."""
-        if self.figures:
-            sys.stderr.write("\n" + "\n".join(f"  {line}" for line in self.figures) + "\n")
+    async def close(self) -> None:
+        """End the edge outside; the cluster's part stays until `uninstall`."""
+        if self._outside is not None:
+            await self._outside.stop()
 
 
 async def rolled_out(namespace: str, name: str, seconds: float = READY_SECONDS) -> None:

@@ -20,7 +20,9 @@ async def test_the_overlay_installs_from_nothing(installation: Installation) -> 
 
 
 async def test_applying_it_again_changes_nothing(canopy: Installation) -> None:
-    await k.kubectl("apply", "-k", str(OVERLAY))  # what it says is no proof: of a PodDisruptionBudget always "configured"
+    await k.kubectl(
+        "apply", "-k", str(OVERLAY)
+    )  # what it says is no proof: of a PodDisruptionBudget always "configured"
     assert await k.kubectl("diff", "-k", str(OVERLAY)) == ""
 
 
