@@ -7,6 +7,7 @@ no more: a run that was killed leaves nothing for longer than until the next one
 import asyncio
 import contextlib
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Mapping
@@ -58,6 +59,7 @@ class Spec:
     """The URL that says 200 when it is ready; empty: it is ready when it runs."""
     user: str = "65532:65532"
     memory: str = MEMORY
+    tmp: str = "64m"
 
 
 class Run:
@@ -97,8 +99,9 @@ class Run:
         return made
 
     async def gone(self) -> None:
-        """Everything of this run is removed."""
+        """Everything of this run is removed, its folder with the passwords too."""
         await asyncio.to_thread(swept, self.id)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 class Box:
@@ -194,7 +197,7 @@ class Box:
             return
         spec, run = self.spec, self._run
         made = DockerContainer(spec.image).with_name(f"canopy-e2e-{run.id}-{spec.name}").with_envs(**spec.env)
-        made = made.with_tmpfs_mount("/tmp", "size=64m")
+        made = made.with_tmpfs_mount("/tmp", f"size={spec.tmp}")
         if spec.command:
             made = made.with_command(list(spec.command))
         for inside, outside in spec.ports.items():

@@ -158,7 +158,7 @@ class ClusterBox:
         options: Mapping[str, str],
         ports: Mapping[int, int] | None = None,
         health: str = "",
-        memory: str = "400m",
+        memory: str = "1g",
     ) -> Spec:
         words = tuple(f"--{option}={value}" for option, value in options.items())
         return Spec(
@@ -170,6 +170,7 @@ class ClusterBox:
             networks=("cloud",),
             health=health,
             memory=memory,
+            tmp="512m",  # etcd's log alone takes 64 MB at once
         )
 
     def _built(self) -> str:

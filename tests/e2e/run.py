@@ -17,7 +17,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ENGINE, BUILD = ROOT / "deploy" / "images" / "engine.sh", ROOT / "deploy" / "images" / "build.py"
 OURS = "canopy/"
-BASE = "canopy/base"
 OWN_TAG = "e2e"
 PUBLIC_REDIS = "redis:8.0-alpine"
 
@@ -39,7 +38,7 @@ def main(arguments: list[str]) -> int:
         return 1
     finally:
         swept()
-        if os.environ.get("CANOPY_E2E_KEEP") != "1":
+        if "CANOPY_E2E_TAG" not in os.environ and os.environ.get("CANOPY_E2E_KEEP") != "1":
             _remove(before)
 
 
@@ -87,16 +86,16 @@ def _images() -> set[str]:
 
 
 def _remove(before: set[str]) -> None:
-    """Every image of ours that was not there, but the base: it is the cache of the next build."""
+    """Images under our own tag, and what they left without a name, that were not there; the base stays as a cache."""
     client = docker.from_env()
     for image in client.images.list():
         for tag in image.tags:
-            if tag.startswith(OURS) and not tag.startswith(BASE) and tag not in before:
-                client.images.remove(tag, force=True)
+            if tag.startswith(OURS) and tag.endswith(f":{OWN_TAG}") and tag not in before:
+                client.images.remove(tag)
     for image in client.images.list(filters={"dangling": True}):
         title = (image.labels or {}).get("org.opencontainers.image.title", "")
         if title.startswith(OURS) and image.id not in before:
-            client.images.remove(image.id, force=True)
+            client.images.remove(image.id)
 
 
 if __name__ == "__main__":

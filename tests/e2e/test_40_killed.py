@@ -1,5 +1,5 @@
 """Each container is killed in turn while devices of both nodes report: what was answered is never lost, nothing older
-is shown after something newer, and all goes on, with one replica of a cloud unit missing and after an edge unit's return.
+is shown after something newer, and all goes on, with a replica of a cloud unit missing and after an edge unit's return.
 """
 
 from boxes import Box

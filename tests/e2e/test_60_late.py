@@ -1,5 +1,5 @@
-"""An edge that joins late: the hub is told of it while it runs and drops nobody, its devices may be in Kubernetes before
-it has come, and it serves them within seconds."""
+"""An edge that joins late: the hub is told of it while it runs and drops nobody, its devices may be in Kubernetes
+before it has come, and it serves them within seconds."""
 
 import pytest
 from judging import load, said
