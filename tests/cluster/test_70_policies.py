@@ -65,8 +65,8 @@ def _visitor(name: str, namespace: str) -> k.Json:
 
 
 @pytest.fixture
-async def visitors(canopy: Installation) -> AsyncIterator[dict[str, tuple[str, str]]]:
-    """Pods of nobody: by name, (namespace, pod)."""
+async def visitors(canopy: Installation) -> AsyncIterator[dict[str, tuple[str, str, str]]]:
+    """Pods of nobody: by name, (namespace, pod, "")."""
     labels = {"canopy.dev/monitoring": "true"}
     await k.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MONITORING, "labels": labels}})
     homes = {"stranger": "default", "monitor": MONITORING, "intruder": k.CLOUD}
@@ -78,18 +78,18 @@ async def visitors(canopy: Installation) -> AsyncIterator[dict[str, tuple[str, s
     await k.apply(*(_visitor(name, home) for name, home in homes.items()))
     for name, home in homes.items():
         await k.kubectl("wait", "-n", home, "--for=condition=Ready", f"pod/{name}", "--timeout=60s", seconds=65)
-    yield {name: (home, name) for name, home in homes.items()}
+    yield {name: (home, name, "") for name, home in homes.items()}
     for name, home in homes.items():
         await k.kubectl("delete", "pod", "-n", home, name, "--wait=false")
     await k.kubectl("delete", "namespace", MONITORING)
 
 
 async def test_every_pod_reaches_what_it_may_and_nothing_else(
-    canopy: Installation, visitors: dict[str, tuple[str, str]]
+    canopy: Installation, visitors: dict[str, tuple[str, str, str]]
 ) -> None:
     targets = await _targets(canopy)
     assert set().union(*MAY.values()) == set(targets), "a port that nobody may reach proves nothing"
-    sources = {**await _units(), **visitors}
+    sources = {unit: there[0] for unit, there in (await _units()).items()} | visitors
     assert sources.keys() == MAY.keys()
 
     async def as_said() -> bool:
@@ -108,31 +108,26 @@ async def test_every_pod_reaches_what_it_may_and_nothing_else(
     canopy.figures.append(f"network policies: {len(sources)} pods x {len(targets)} ports as said")
 
 
-async def _units() -> dict[str, tuple[str, str]]:
-    """A pod of each unit."""
-    found = [(namespace, p) for namespace in (k.CLOUD, k.EDGE) for p in await k.pods("", namespace) if k.ready(p)]
-    return {
-        k.unit_of(p): (namespace, k.named(p))
-        for namespace, p in found
-        if "app.kubernetes.io/name" in p["metadata"].get("labels", {})
-    }
+async def _units() -> dict[str, list[tuple[str, str, str]]]:
+    """The pods of each unit: (namespace, pod, address)."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for namespace in (k.CLOUD, k.EDGE):
+        for pod in await k.pods("app.kubernetes.io/name", namespace):
+            if k.ready(pod):
+                found.setdefault(k.unit_of(pod), []).append((namespace, k.named(pod), pod["status"]["podIP"]))
+    return found
 
 
 async def _targets(canopy: Installation) -> dict[str, str]:
-    """Where each port is; of a unit's pods another one than the source's own, where there are several."""
-    address = {
-        unit: (await k.got("pod", name, "-n", home))["status"]["podIP"]
-        for unit, (home, name) in (await _units()).items()
-    }
-    address["nats"] = (await k.got("pod", "nats-0", "-n", k.CLOUD))["status"]["podIP"]
+    """Where each port is; of a unit's pods the last, while the first is asked to try."""
+    address = {unit: there[-1][2] for unit, there in (await _units()).items()}
     address["kubernetes"] = (await k.got("service", "kubernetes"))["spec"]["clusterIP"]
     address["node"] = await canopy.address()
-    ports = set().union(*MAY.values())
+    ports = set[str]().union(*MAY.values())
     return {port: address[port.partition(":")[0]] for port in sorted(ports)}
 
 
-async def _reached(at: tuple[str, str], targets: dict[str, str]) -> set[str]:
-    namespace, pod = at
-    return set(
-        json.loads(await k.inside(pod, TRY, *(f"{n}={host}" for n, host in targets.items()), namespace=namespace))
-    )
+async def _reached(at: tuple[str, str, str], targets: dict[str, str]) -> set[str]:
+    namespace, pod, own = at
+    words = [f"{name}={host}" for name, host in targets.items() if host != own]  # no policy stands before oneself
+    return set(json.loads(await k.inside(pod, TRY, *words, namespace=namespace)))
