@@ -54,10 +54,7 @@ cluster: ## a real one-node Kubernetes on this machine (Linux, root; built once,
 	@bash tests/cluster/up.sh
 cluster-down: ## end what `make cluster` started (PURGE=1: its images and logs go too)
 	@bash tests/cluster/down.sh $(if $(PURGE),--purge)
-cluster-compose-env: $(VENV)/.ready ## passwords and configurations for deploy/compose (ARGS="--hub-servers 3", "--nodes edge-7")
-	@$(BIN)/python deploy/compose/prepare.py $(ARGS)
-
-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
+cluster-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
 	@bash tests/cluster/e2e.sh $(ARGS)
 
 images: $(VENV)/.ready ## an image of each unit, and what else containers need (IMAGES="edge cli" TAG= PLATFORMS= BASE_IMAGE=)
@@ -68,6 +65,9 @@ bundle: images ## all that a site without a network needs, in one archive with i
 	@$(BIN)/python deploy/images/bundle.py
 engine: ## a container engine on this machine, if none answers (Debian, as root)
 	@bash deploy/images/engine.sh
+
+compose-env: $(VENV)/.ready ## passwords and configurations for deploy/compose (ARGS="--hub-servers 3", "--nodes edge-7")
+	@$(BIN)/python deploy/compose/prepare.py $(ARGS)
 
 e2e: $(VENV)/.ready ## every story of tests/e2e in containers, and nothing left behind (ARGS="-m short", ARGS="-k rolling")
 	@cd tests/e2e && $(abspath $(BIN))/python run.py $(ARGS)
