@@ -142,12 +142,16 @@ def test_anything_else_is_refused(name: str) -> None:
     assert "must be a Kubernetes name" in fault(Shared, node_name=name)
 
 
-@pytest.mark.parametrize("url", ["nats://hub:4222", "tls://hub", "nats://10.0.0.1:4222", "nats://[::1]:4222", "nats://a:1,nats://b:2"])
+@pytest.mark.parametrize(
+    "url", ["nats://hub:4222", "tls://hub", "nats://10.0.0.1:4222", "nats://[::1]:4222", "nats://a:1,nats://b:2"]
+)
 def test_a_nats_address_is_taken(url: str) -> None:
     assert load(Shared, {"nats_url": url}).nats_url == url
 
 
-@pytest.mark.parametrize("url", ["hub:4222", "http://hub", "nats://", "nats://a:b@hub", "nats://hub:4222/x", "nats://a:1,"])
+@pytest.mark.parametrize(
+    "url", ["hub:4222", "http://hub", "nats://", "nats://a:b@hub", "nats://hub:4222/x", "nats://a:1,"]
+)
 def test_another_address_is_refused(url: str) -> None:
     assert "nats://127.0.0.1:4222" in fault(Shared, nats_url=url)
 
