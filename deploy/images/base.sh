@@ -64,6 +64,9 @@ platform=${1:-linux/$(dpkg --print-architecture)}
 arch=${platform#linux/}
 name=canopy/base:$suite-$arch
 if ! "$docker" image inspect "$name" >/dev/null 2>&1; then
+  if [ "$arch" != "$(dpkg --print-architecture)" ] && ! ls /proc/sys/fs/binfmt_misc/qemu-* >/dev/null 2>&1; then
+    fail "this machine does not run programs of $arch: install qemu-user-static and mount binfmt_misc"
+  fi
   prepared debian "$cache/base-$suite-$arch.tar" "$arch"
   python=$(tar -tf "$cache/base-$suite-$arch.tar" | sed -n 's#^\./usr/lib/\(python3\.[0-9]*\)/$#\1#p' | head -1)
   "$docker" import --platform "$platform" --change "ENV PYTHON_VERSION=${python#python}" --change 'CMD ["python3"]' \
