@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -25,17 +24,23 @@ def _parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def _strings(tree: ast.AST) -> Iterator[ast.Constant]:
+@cache
+def _nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(_parsed(path)))
+
+
+@cache
+def _strings(path: Path) -> tuple[ast.Constant, ...]:
     documented = {
         id(n.body[0].value)
-        for n in ast.walk(tree)
+        for n in _nodes(path)
         if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and n.body
         and isinstance(n.body[0], ast.Expr)
     }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
-            yield node
+    return tuple(
+        n for n in _nodes(path) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in documented
+    )
 
 
 def test_no_literal_subject_stands_outside_the_catalogue_and_the_bus() -> None:
@@ -43,7 +48,7 @@ def test_no_literal_subject_stands_outside_the_catalogue_and_the_bus() -> None:
         f"{path.relative_to(ROOT)}:{s.lineno}: {s.value!r}"
         for path in SOURCES
         if not str(path.relative_to(ROOT)).startswith(_SUBJECT_HOMES)
-        for s in _strings(_parsed(path))
+        for s in _strings(path)
         if _SUBJECT.fullmatch(str(s.value))
     ]
     assert found == []
@@ -57,7 +62,7 @@ def test_no_function_is_longer_than_sixty_lines() -> None:
     long = [
         f"{path.relative_to(ROOT)}::{n.name} {1 + (n.end_lineno or 0) - n.lineno} lines"
         for path in SOURCES
-        for n in ast.walk(_parsed(path))
+        for n in _nodes(path)
         if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and (n.end_lineno or 0) - n.lineno >= 60
     ]
     assert long == []
@@ -106,7 +111,7 @@ def test_every_metric_of_the_code_is_in_the_catalogue() -> None:
     names = {
         str(s.value)
         for path in SOURCES
-        for s in _strings(_parsed(path))
+        for s in _strings(path)
         if re.fullmatch(r"canopy_[a-z]+_[a-z_]*[a-z]", str(s.value)) and "contracts" not in path.parts
     }
     assert names and sorted(names - set(measures.MEASURES)) == []
