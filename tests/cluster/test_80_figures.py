@@ -1,4 +1,5 @@
-"""Figures of the containers as they are after the stories: printed, and below the bounds that the manifests give."""
+"""Figures of the containers as they are after the stories, as the kubelet reads them: RSS is their anonymous memory, the
+working set what the limit is compared with."""
 
 import json
 
@@ -19,4 +20,6 @@ async def test_memory_of_each_pod(canopy: Installation) -> None:
         used = {c["name"]: c["memory"].get("rssBytes", 0) / MIB for c in pod.get("containers", []) if c.get("memory")}
         assert all(mib > 0 for mib in used.values()), used
         parts = ", ".join(f"{name} {mib:.0f}" for name, mib in sorted(used.items()))
-        canopy.figures.append(f"RSS of {pod['podRef']['name']}: {sum(used.values()):.0f} MiB ({parts})")
+        held = sum(c["memory"].get("workingSetBytes", 0) / MIB for c in pod.get("containers", []))
+        name = pod["podRef"]["name"]
+        canopy.figures.append(f"RSS of {name}: {sum(used.values()):.0f} MiB ({parts}); working set {held:.0f} MiB")
