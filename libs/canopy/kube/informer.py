@@ -34,8 +34,10 @@ _log = logging.getLogger(__name__)
 class InformerSettings:
     """How an informer watches and how it waits after an error."""
 
-    watch_seconds: int = 60
-    """A watch is opened anew after this; a dead connection is noticed a few seconds later at the latest."""
+    watch_seconds: int = 10
+    """A watch is opened anew after this; a dead connection is noticed a few seconds later at the latest. An API server
+    says how far a quiet kind has been seen 2 s before a watch ends, else once a minute: until then a replica that has
+    listed later is ahead, and what the other one answers is refused at the edge for being older."""
     backoff_first_seconds: float = 0.2
     backoff_most_seconds: float = 3.0
     """Changes are seen so long after Kubernetes is back; a replica tries its few kinds that often meanwhile."""
