@@ -122,6 +122,7 @@ class ClusterBox:
             "listen-client-urls": "http://0.0.0.0:2379",
             "advertise-client-urls": own,
             "unsafe-no-fsync": "true",
+            "watch-progress-notify-interval": "5s",  # as kubeadm and the clouds have it
         }
         return self._spec("etcd", options)
 

@@ -27,7 +27,7 @@ TAG = os.environ.get("CANOPY_E2E_TAG", "dev")
 REDIS = os.environ.get("CANOPY_E2E_REDIS_IMAGE", f"canopy/redis:{TAG}")
 HUB_SERVERS, REPLICAS = 3, 2
 STORE = "/var/lib/canopy"
-MQTT, LEAF_HEALTH, UNIT_HEALTH, API = 1883, 8222, 8081, 8080
+MQTT, CLIENTS, LEAF_HEALTH, UNIT_HEALTH, API = 1883, 4222, 8222, 8081, 8080
 LEAF_MEMORY = "24MiB"
 SPLIT, FOLDED = "edge-1", "edge-2"
 SPLIT_UNITS: dict[str, tuple[str, ...]] = {unit: (unit,) for unit in EDGE_UNITS}
@@ -50,6 +50,7 @@ class Node:
     mqtt_port: int
     light_port: int
     device_password: str
+    client_port: int = 0
 
     async def cut(self) -> None:
         """The link to the hub is gone; devices and the leaf see each other still."""
@@ -218,14 +219,22 @@ class Topology:
 
     # --- nodes --------------------------------------------------------------------------------------------------------
     async def add_node(
-        self, name: str, processes: Mapping[str, tuple[str, ...]], images: Mapping[str, str] | None = None
+        self,
+        name: str,
+        processes: Mapping[str, tuple[str, ...]],
+        images: Mapping[str, str] | None = None,
+        clients: bool = False,
     ) -> Node:
-        """A node whose units run in these processes, each from its image or from the one that `images` names."""
+        """A node whose units run in these processes, each from its image or from the one that `images` names. With
+        `clients`, its leaf's own clients may come from this machine, in the place of a unit."""
         if name not in self._node_passwords:
             await self._admit(name)
         mqtt, leaf_port, light, health = free_port(), free_port(), free_port(), {p: free_port() for p in processes}
         inside = {process: UNIT_HEALTH + i for i, process in enumerate(processes)}
         ports = {MQTT: mqtt, LEAF_HEALTH: leaf_port} | {inside[p]: health[p] for p in processes}
+        bus = free_port() if clients else 0
+        if bus:
+            ports[CLIENTS] = bus
         holder = Spec(
             f"{name}-net",
             image("nats"),
@@ -233,8 +242,15 @@ class Topology:
             ports=ports,
             networks=("site", "uplink"),
         )
-        made = [self.run.box(spec) for spec in (holder, self._leaf(name, leaf_port), self._light(name, light))]
-        node = Node(name, *made, {}, mqtt, light, self._passwords[DEVICES])
+        made = [
+            self.run.box(spec)
+            for spec in (
+                holder,
+                self._leaf(name, leaf_port, "0.0.0.0" if bus else "127.0.0.1"),
+                self._light(name, light),
+            )
+        ]
+        node = Node(name, *made, {}, mqtt, light, self._passwords[DEVICES], bus)
         await asyncio.gather(node.holder.start(), node.light.start())
         await node.leaf.start()
         for process in processes:
@@ -272,7 +288,10 @@ class Topology:
         self._configure_hub()
         await asyncio.gather(*(server.signal("SIGHUP") for server in self.hub))
 
-    def _leaf(self, name: str, health: int) -> Spec:
+    def password(self, user: str) -> str:
+        return self._passwords[user]
+
+    def _leaf(self, name: str, health: int, listen: str) -> Spec:
         secret = self._node_passwords[name]
         hub = ",".join(f"nats-leaf://{name}:{secret}@hub-{i}:7422" for i in range(1, HUB_SERVERS + 1))
         passwords = {user: self._passwords[user] for user in (*EDGE_UNITS, EDGE)}
@@ -281,6 +300,7 @@ class Topology:
             f"{STORE}/js",
             passwords,
             hub,
+            f"{listen}:{CLIENTS}",
             mqtt_listen=f"0.0.0.0:{MQTT}",
             http=f"0.0.0.0:{LEAF_HEALTH}",
             device_password=self._passwords[DEVICES],
