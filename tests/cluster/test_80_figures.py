@@ -1,5 +1,5 @@
-"""Figures of the containers as they are after the stories, as the kubelet reads them: RSS is their anonymous memory, the
-working set what the limit is compared with."""
+"""Figures of the containers as they are after the stories, as the kubelet reads them: RSS is their anonymous memory,
+the working set what the limit is compared with."""
 
 import json
 
