@@ -42,6 +42,11 @@ class Pace:
         if not equal:
             self.due = min(self.due, now)
 
+    def on_refused(self, now: float) -> None:
+        """A push was refused for being older, and says of another set than ours. The leader may have listed before the
+        replica whose page we took: what it says is new all the same, and a page brings it."""
+        self.due = min(self.due, now + self._backoff.next_seconds())
+
     def on_page(self, taken: bool, passing: bool, goes_on: bool, now: float) -> None:
         """A page's answer was judged. `goes_on`: it named the place of the next one."""
         if not taken or (passing and not goes_on):

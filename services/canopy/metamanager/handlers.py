@@ -83,10 +83,12 @@ class Channel:
         self._wake.set()
 
     async def on_push(self, push: Push, place: Place[Any]) -> None:
-        change = await self._take(push)
+        change, now = await self._take(push), self._clock.monotonic()
         if change is not None:
-            self._pace.on_push(change.equal, self._clock.monotonic())
-            self._wake.set()
+            self._pace.on_push(change.equal, now)
+        elif push.hash != self.follower.entries.hash:
+            self._pace.on_refused(now)
+        self._wake.set()
 
     async def on_asked(self, ask: PageAsk, place: Place[Any]) -> PageAnswer:
         """A page of the proven set for a unit of this node (RULES 9)."""

@@ -80,6 +80,21 @@ def test_a_push_that_leads_elsewhere_brings_a_page_at_once() -> None:
     assert made.due == 100
 
 
+def test_a_push_that_is_refused_for_being_older_brings_a_page_soon_and_ever_less_soon() -> None:
+    """The leader may have listed before the replica whose page was taken: its pushes bear news all the same."""
+    made = pace()
+    waits = []
+    for now in (100.0, 200.0, 300.0, 400.0, 500.0, 600.0):
+        made.due = 1000.0
+        made.on_refused(now)
+        waits.append(made.due - now)
+    assert 0 < waits[0] <= 0.2
+    assert 0.2 < waits[-1] <= 3.0
+    made.due = 50.0
+    made.on_refused(100.0)
+    assert made.due == 50, "a page that is due sooner stays so"
+
+
 E1, E2 = AsOf(epoch=1, revisions={}), AsOf(epoch=2, revisions={})
 
 
