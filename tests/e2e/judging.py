@@ -91,9 +91,19 @@ async def load(topology: Topology, stories: Stories, nodes: list[str] | None = N
                 stack.push_async_callback(stories.kube.delete, "Device", name)
             one = Players(node.mqtt_port, names, rng, password=node.device_password)
             players.append(await stack.enter_async_context(one.playing()))
-        await until(lambda: all(all(one.answered.values()) for one in players), KNOWN_SECONDS)
+        await _all_answered(topology, players)
         await stack.enter_async_context(eyes.open())
         yield Load(stories, players, eyes)
+
+
+async def _all_answered(topology: Topology, players: list[Players]) -> None:
+    """Every device has been answered once. What the units measure is kept when one never is."""
+    try:
+        await until(lambda: all(all(one.answered.values()) for one in players), KNOWN_SECONDS)
+    except TimeoutError:
+        silent = [name for one in players for name, value in one.answered.items() if not value]
+        kept = await topology.metrics()
+        raise AssertionError(f"no answer for {KNOWN_SECONDS:g} s to {', '.join(silent)}; metrics: {kept}") from None
 
 
 def said(table: dict[str, tuple[int, int, int]]) -> str:

@@ -5,6 +5,7 @@ It looks as `canopy.testing.system.System` does where the players and the eyes o
 """
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -120,6 +121,18 @@ class Topology:
         async with httpx.AsyncClient(trust_env=False) as client:
             found: list[dict[str, str]] = (await client.get(f"http://127.0.0.1:{self._otlp_port}/spans")).json()
         return found
+
+    async def metrics(self) -> Path:
+        """What every unit measures, each in a file of a folder."""
+        folder = self.run.directory.parent / "logs" / "metrics"
+        folder.mkdir(parents=True, exist_ok=True)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            for box in self.boxes():
+                if box.spec.health.endswith("/readyz") and box.name != "kube-apiserver":
+                    with contextlib.suppress(httpx.TransportError):
+                        answer = await client.get(box.spec.health.removesuffix("/readyz") + "/metrics")
+                        (folder / f"{box.name}.txt").write_text(answer.text)
+        return folder
 
     async def measured(self) -> None:
         """RSS of every container that has a Python in it, in MB."""
