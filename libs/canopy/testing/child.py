@@ -11,7 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -19,14 +21,35 @@ STOP_SECONDS = 12.0
 LOOK_SECONDS = 0.02
 TAIL_LINES = 12
 PR_SET_PDEATHSIG = 1
+PORTS = range(17_000, 29_000)
+"""Below what kernels give to clients (Linux from 32768, macOS from 49152) and to NodePorts (from 30000)."""
+PORT_STRIDE = 3_571
 
 
 def free_port() -> int:
-    """A port of loopback on which nobody listens now."""
+    """A port of loopback on which nobody listens now, and which this process has not been given before.
+
+    Not one of those that the kernel gives to whoever connects (or asks for port 0): by the time that a server takes
+    it, it would now and then be somebody's.
+    """
+    return next(port for port in _ports() if _free(port))
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """Of this process; each process begins elsewhere."""
+    begin = os.getpid() * PORT_STRIDE % len(PORTS)
+    return cycle((*PORTS[begin:], *PORTS[:begin]))
+
+
+def _free(port: int) -> bool:
     with socket.socket() as s:
-        s.bind((HOST, 0))
-        port: int = s.getsockname()[1]
-        return port
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: what has just been closed is free
+        try:
+            s.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def tail(log: Path, lines: int = TAIL_LINES) -> str:

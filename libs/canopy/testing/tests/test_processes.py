@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from canopy.testing.child import tail
+from canopy.testing.child import HOST, free_port, tail
 from canopy.testing.processes import NotReady, Process, birth, environment
 
 pytestmark = pytest.mark.server
@@ -60,3 +61,10 @@ def test_a_log_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     assert "No such file" in tail(tmp_path / "none")
     (tmp_path / "empty").touch()
     assert "empty" in tail(tmp_path / "empty")
+
+
+def test_a_port_is_given_once_is_free_and_is_none_that_the_kernel_gives_to_clients() -> None:
+    with socket.create_server((HOST, free_port() + 1)) as taken:
+        given = [free_port() for _ in range(50)]
+        assert len(set(given)) == 50 and taken.getsockname()[1] not in given
+        assert all(1024 < port < 30_000 for port in given)
