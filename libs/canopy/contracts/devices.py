@@ -13,6 +13,8 @@ from msgspec import Meta
 GROUP = "devices.kubeedge.io"
 VERSION = "v1beta1"
 API_VERSION = f"{GROUP}/{VERSION}"
+MANAGED = "node.canopy.dev/managed"
+"""Label of the Nodes that Canopy made: `true`."""
 TRACE = "trace.canopy.dev/traceparent"
 """Annotation of a Device: the trace of the change of its spec that led to the generation which TRACED names."""
 TRACED = "trace.canopy.dev/generation"

@@ -16,7 +16,8 @@ from canopy.cli.failure import NO_CONNECTION, Failure
 from canopy.cli.rights import TO_INSTALL, missing
 from canopy.contracts import devices
 from canopy.contracts.crds import crds
-from canopy.edgecontroller.bodies import LEASE_NAMESPACE, MANAGED
+from canopy.contracts.devices import MANAGED
+from canopy.edgecontroller.bodies import LEASE_NAMESPACE
 from canopy.kube.api import Kube
 from canopy.kube.errors import AlreadyExists, KubeError, NotFound, Unauthorized, Unavailable
 from canopy.kube.resource import CRDS, LEASES, NAMESPACES, NODES, Resource

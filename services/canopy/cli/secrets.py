@@ -12,6 +12,7 @@ import typer
 from canopy.cli import passwords
 from canopy.cli.failure import EXIT_CODES, NO_CONNECTION, Failure, UsageFailure
 from canopy.cli.output import print_json
+from canopy.contracts.devices import MANAGED
 from canopy.contracts.subject import BadToken, check_token
 
 HELP = f"""Print the Secrets that deploy/k8s wants, for `kubectl apply -f -`. What is there already stays.
@@ -39,7 +40,7 @@ ContextOption = Annotated[str, typer.Option("--context", help="A context of your
 def secrets(nodes: NodesOption = "", forget: ForgetOption = "", context: ContextOption = "") -> None:
     named, forgotten = _names("--nodes", nodes), _names("--forget", forget)
     there = passwords.read(s for space in passwords.USERS for s in _items(context, "secrets", "-n", space))
-    kubelets = [n["metadata"]["name"] for n in _items(context, "nodes", "-l", "node.canopy.dev/managed!=true")]
+    kubelets = [n["metadata"]["name"] for n in _items(context, "nodes", "-l", f"{MANAGED}!=true")]
     print_json(passwords.manifests(passwords.wanted(there, named, forgotten, kubelets, _new)))
     if added := sorted(set(named) - set(there.nodes)):
         again = "kubectl -n canopy rollout restart statefulset/nats"

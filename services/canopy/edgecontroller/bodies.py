@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
+from canopy.contracts.devices import MANAGED
 from canopy.contracts.times import micro_time, millis, rfc3339
 from canopy.contracts.wire import Presence, encode
 from canopy.edgecontroller.core import Healthy, NodeSeen
 
 Json = dict[str, Any]
 
-MANAGED = "node.canopy.dev/managed"
 ROLE = "node-role.kubernetes.io/edge"
 TAINT: Json = {"key": "node.canopy.dev/edge", "effect": "NoSchedule"}
 LEASE_NAMESPACE = "kube-node-lease"

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
+from canopy.contracts.devices import MANAGED
 from canopy.contracts.wire import Presence
 from canopy.edgecontroller import bodies, core
 from canopy.edgecontroller.core import Action, Create, NodeSeen, Plan, Renew, Rules, SetLabels, SetStatus, View
@@ -39,7 +40,7 @@ class NodeWriter:
 
     async def read_leases(self) -> None:
         """Who was seen when, by whoever led before. A time of the future is some other clock's: it counts as now."""
-        listed = await self._kube.list(LEASES, bodies.LEASE_NAMESPACE, label_selector=f"{bodies.MANAGED}=true")
+        listed = await self._kube.list(LEASES, bodies.LEASE_NAMESPACE, label_selector=f"{MANAGED}=true")
         now = self._clock.now_ms()
         self.renewed = {name: min(at, now) for name, at in map(bodies.read_lease, listed.items)}
 

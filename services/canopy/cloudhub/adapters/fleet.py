@@ -14,6 +14,7 @@ import msgspec
 from canopy.cloudhub import desired
 from canopy.cloudhub.adapters import bodies
 from canopy.cloudhub.adapters.problem import Problem
+from canopy.cloudhub.adapters.shapes import Named
 from canopy.cloudhub.live import Live
 from canopy.contracts.devices import Device, DeviceModel
 from canopy.contracts.subject import check_token
@@ -27,25 +28,6 @@ from canopy.runtime.telemetry import current_traceparent
 TRIES = 5
 NODES_AT_ONCE = 8
 BEATS_UNTIL_OFFLINE = 4
-
-
-class _Condition(msgspec.Struct):
-    type: str = ""
-    status: str = ""
-
-
-class _NodeStatus(msgspec.Struct):
-    conditions: list[_Condition] = []
-
-
-class _Meta(msgspec.Struct):
-    name: str = ""
-    labels: dict[str, str] = {}
-
-
-class _Node(msgspec.Struct):
-    metadata: _Meta
-    status: _NodeStatus = msgspec.field(default_factory=_NodeStatus)
 
 
 class _Status(msgspec.Struct):
@@ -90,7 +72,7 @@ class Fleet:
         now = self._clock.now_ms()
         presences = await self._live.presences(now)
         found = []
-        for node in (msgspec.json.decode(item, type=_Node) for item in items):
+        for node in (msgspec.json.decode(item, type=Named) for item in items):
             name, presence = node.metadata.name, presences.get(node.metadata.name)
             ready = any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)
             online = presence is not None and now - presence.at <= self._fresh_ms

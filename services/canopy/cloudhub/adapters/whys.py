@@ -16,9 +16,10 @@ from canopy.bus.outcome import AskFailed
 from canopy.cloudhub import summary, why
 from canopy.cloudhub.adapters import why_bodies
 from canopy.cloudhub.adapters.fleet import Fleet, Where, key_of
+from canopy.cloudhub.adapters.shapes import Condition, Named
 from canopy.cloudhub.live import Live
 from canopy.cloudhub.steps import Facts, NodeFacts, Step
-from canopy.contracts.devices import Device, DeviceModel, DeviceStatus
+from canopy.contracts.devices import MANAGED, Device, DeviceModel, DeviceStatus
 from canopy.contracts.times import millis
 from canopy.contracts.wire import Presence, TwinRecord
 from canopy.kube.api import Kube
@@ -28,28 +29,7 @@ from canopy.runtime.clock import Clock
 
 KUBERNETES_SECONDS = 4.0
 MOST_NAMES = 1000
-MANAGED = "node.canopy.dev/managed"
 T = TypeVar("T")
-
-
-class _Condition(msgspec.Struct, rename="camel"):
-    type: str = ""
-    status: str = ""
-    last_transition_time: str | None = None
-
-
-class _Conditions(msgspec.Struct):
-    conditions: list[_Condition] = []
-
-
-class _Meta(msgspec.Struct):
-    name: str = ""
-    labels: dict[str, str] = {}
-
-
-class _Named(msgspec.Struct):
-    metadata: _Meta
-    status: _Conditions = msgspec.field(default_factory=_Conditions)
 
 
 class Whys:
@@ -94,7 +74,7 @@ class Whys:
             names = () if model else await _names(kube, DEVICE_MODELS, facts.namespace)
             facts = replace(facts, model=model, models=names)
         try:
-            node = await _one(kube, NODES, "", facts.on, _Named) if facts.on else None
+            node = await _one(kube, NODES, "", facts.on, Named) if facts.on else None
             nodes = () if node else await _names(kube, NODES, "")
         except Forbidden:
             return replace(facts, node_hidden=True)
@@ -108,7 +88,7 @@ class Whys:
 
     async def status(self, kube: Kube) -> why_bodies.Status:
         """For those who may list Nodes and Devices."""
-        listed = [msgspec.json.decode(item, type=_Named) for item in (await kube.list(NODES)).items]
+        listed = [msgspec.json.decode(item, type=Named) for item in (await kube.list(NODES)).items]
         devices = await self._fleet.listed(kube, Where())
         twins, now = await self._fleet.twins(devices), self._clock.now_ms()
         presences = await self._live.presences(now)
@@ -123,11 +103,11 @@ class Whys:
         return why_bodies.Status(**{**asdict(found), "troubled_nodes": nodes}, well=found.well)
 
 
-def _seen(node: _Named, presences: Mapping[str, Presence]) -> tuple[str, bool, Presence | None]:
+def _seen(node: Named, presences: Mapping[str, Presence]) -> tuple[str, bool, Presence | None]:
     return node.metadata.name, _node(node).ready, presences.get(node.metadata.name)
 
 
-def _counts(node: _Named, presences: Mapping[str, Presence]) -> bool:
+def _counts(node: Named, presences: Mapping[str, Presence]) -> bool:
     """A kubelet's Node is none of ours, unless an edge was heard there."""
     return node.metadata.labels.get(MANAGED) == "true" or node.metadata.name in presences
 
@@ -147,11 +127,11 @@ async def _names(kube: Kube, resource: Resource, namespace: str) -> tuple[str, .
         raise
     except KubeError:
         return ()
-    return tuple(msgspec.json.decode(item, type=_Named).metadata.name for item in found)
+    return tuple(msgspec.json.decode(item, type=Named).metadata.name for item in found)
 
 
-def _node(node: _Named) -> NodeFacts:
-    ready = next((c for c in node.status.conditions if c.type == "Ready"), _Condition())
+def _node(node: Named) -> NodeFacts:
+    ready = next((c for c in node.status.conditions if c.type == "Ready"), Condition())
     managed = node.metadata.labels.get(MANAGED) == "true"
     return NodeFacts(managed, ready.status == "True", millis(ready.last_transition_time))
 
