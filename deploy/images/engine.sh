@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure that a container engine answers: `docker info`. If none does and we are root on Debian, docker.io is
-# installed where it is missing, and dockerd is started; it stays. Its log: $CANOPY_ENGINE_LOG or /tmp/dockerd.log.
+# installed where it is missing (and iptables, which it needs), and dockerd is started; it stays. Its log: $CANOPY_ENGINE_LOG or /tmp/dockerd.log.
 #   engine.sh           ensures it
 #   engine.sh --check   only says, in one line, what is missing
 set -euo pipefail
@@ -16,9 +16,9 @@ if [ "${1:-}" = --check ]; then
   fail "\`$docker info\` fails. Install Docker and start it; on Debian as root, deploy/images/engine.sh does both"
 fi
 [ "$(id -u)" = 0 ] || fail "\`$docker info\` fails, and only root can start one. Install Docker, or join its group"
-if ! command -v dockerd >/dev/null; then
-  command -v apt-get >/dev/null || fail "there is no dockerd, and no apt-get to install it with. Install Docker"
-  echo "== installing docker.io" >&2
+if ! command -v dockerd >/dev/null || ! command -v iptables >/dev/null; then  # docker.io only recommends iptables
+  command -v apt-get >/dev/null || fail "there is no dockerd or no iptables, and no apt-get to install it with. Install Docker"
+  echo "== installing docker.io and iptables" >&2
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io iptables; } \
     >"$log" 2>&1 || fail "apt-get could not install docker.io; see $log"
 fi
