@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from canopy.cloudhub import core as cloud
-from canopy.contracts import catalogue, wire
+from canopy.contracts import catalogue, identity_wire, wire
 from canopy.edgehub import core as edge
 from canopy.sync.sets import digest
 
@@ -95,7 +95,7 @@ def test_what_is_said_today_means_the_same_to_an_older_release(then: ModuleType)
 
 
 def test_what_a_later_release_adds_is_kept_out_of_the_way() -> None:
-    for message in wire.all_messages():
+    for message in (*wire.all_messages(), *identity_wire.all_messages()):
         here = full(message)
         body = wire.encode(here)[:-1]
         if message.__struct_config__.array_like:

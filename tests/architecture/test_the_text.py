@@ -14,6 +14,7 @@ SOURCES = [p for root in ("libs", "services") for p in (ROOT / root).rglob("*.py
 _SUBJECT = re.compile(
     r"node\.[^.]+\.(?:ask|in)\..+|edge\.(?:hub|link)\b.*"
     r"|(?:sets|presence|spans|letters|deadletters|twins|sessions|cluster|meta|twin)\.(?:[\w*>{}-]+\.)*[\w*>{}-]+"
+    r"|identity\.(?:ask|node|token)\..+|audit\.[^.]+\.[^.]+\.[^.]+"
     r"|\$(?:hw|JS|SYS|MQTT|KV)[./].*"
 )
 _SUBJECT_HOMES = ("libs/canopy/contracts", "libs/canopy/bus")

@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from canopy.contracts import catalogue, roles, wire
+from canopy.contracts import catalogue, identity_wire, roles, wire
 from canopy.testing.golden import golden
 
+MESSAGES = [*wire.all_messages(), *identity_wire.all_messages()]
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 
@@ -26,14 +27,14 @@ def test_every_subject_is_in_the_golden_table() -> None:
 
 def test_the_wire_schemas_are_as_they_were() -> None:
     _, components = msgspec.json.schema_components(
-        [m for m in wire.all_messages() if m is not wire.Message], ref_template="#/{name}"
+        [m for m in MESSAGES if m is not wire.Message], ref_template="#/{name}"
     )
     for schema in components.values():
         schema.pop("description", None)
     golden(SNAPSHOTS / "wire.json", json.dumps(components, indent=1, sort_keys=True) + "\n")
 
 
-@pytest.mark.parametrize("message", [m for m in wire.all_messages() if not m.__struct_config__.array_like])
+@pytest.mark.parametrize("message", [m for m in MESSAGES if not m.__struct_config__.array_like])
 def test_unknown_fields_are_passed_over(message: type[msgspec.Struct]) -> None:
     assert not message.__struct_config__.forbid_unknown_fields
 

@@ -4,7 +4,7 @@ Four planes: `link` (between a node and CloudHub, the only thing that crosses), 
 (a node's leaf) and `gateway` (MQTT topics as the leaf's gateway maps them: '/' to '.', '.' to '//').
 """
 
-from canopy.contracts import wire
+from canopy.contracts import identity_wire, wire
 from canopy.contracts.subject import TOPIC_NAME, AnySubject, Subject, said
 
 DEVICES_CHANNEL = "devices"
@@ -66,6 +66,14 @@ LETTERS = Subject(
     begins=False,
     doc="a node's dead letters",
 )
+AUDIT_UP = Subject(
+    "node.{node}.ask.audit",
+    identity_wire.AuditBatch,
+    wire.Verdict,
+    queue="cloudhub",
+    begins=False,
+    doc="a node's audit",
+)
 PUSH = said(
     "node.{node}.in.{nonce}.push.{channel}",
     wire.Push,
@@ -116,6 +124,34 @@ TWINS = said("twins.{node}.{namespace}.{name}", wire.TwinRecord, doc="the last s
 SESSIONS = said("sessions.{node}", wire.Session, doc="the session of each node (a stream)")
 CLUSTER = said("cluster.{channel}", wire.AsOf, doc="epoch and mark of each channel (a stream)")
 
+IDENTITY_TOKEN = Subject(
+    "identity.ask.token",
+    identity_wire.TokenAsk,
+    identity_wire.TokenAnswer,
+    queue="spire",
+    doc="a token by which a node may join",
+)
+IDENTITY_REVOKE = Subject(
+    "identity.ask.revoke",
+    identity_wire.RevokeAsk,
+    wire.Verdict,
+    queue="spire",
+    doc="cut a node and keep it out, or let it in again",
+)
+IDENTITY_NODES = Subject(
+    "identity.ask.nodes",
+    identity_wire.NodesAsk,
+    identity_wire.NodesAnswer,
+    queue="spire",
+    begins=False,
+    doc="which nodes have joined, until when, and who is cut",
+)
+NODES = said("identity.node.{node}", identity_wire.NodeIdentity, doc="each node that has joined (a stream)")
+TOKENS = said("identity.token.{id}", identity_wire.JoinToken, doc="tokens to join, as hashes (a stream)")
+AUDIT = said(
+    "audit.{node}.{unit}.{id}", identity_wire.AuditRecord, begins=False, doc="what was decided about whom (a stream)"
+)
+
 # --- a node's local bus ----------------------------------------------------------------------------------------------
 HUB_PAGE = Subject(
     "edge.hub.ask.page.{channel}",
@@ -156,6 +192,13 @@ HUB_LETTERS = Subject(
     begins=False,
     doc="dead letters of a unit of this node, carried by EdgeHub",
 )
+HUB_AUDIT = Subject(
+    "edge.hub.ask.audit",
+    identity_wire.AuditBatch,
+    wire.Verdict,
+    begins=False,
+    doc="what edgeidentity decided, carried by EdgeHub",
+)
 LINK = said("edge.link", wire.LinkState, begins=False, doc="whether the cloud answers")
 META_PAGE = Subject(
     "meta.page.{channel}",
@@ -168,6 +211,13 @@ META_PAGE = Subject(
 META_CHANGED = said("meta.changed.{channel}", wire.SetChanged, begins=False, doc="the proven set is another one")
 TWIN_SUMMARY = Subject(
     "twin.summary", wire.Nothing, wire.Summary, begins=False, doc="hash and backlog of the reported set"
+)
+TWIN_POSITION = Subject(
+    "twin.position",
+    wire.Nothing,
+    identity_wire.TwinPosition,
+    begins=False,
+    doc="has DeviceTwin taken its position in this run of the leaf: the gate of devices asks",
 )
 TWIN_REPORT = Subject(
     "twin.report", wire.MapperReport, wire.MapperResult, doc="a mapper's values, answered when durable"

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, EDGEIDENTITY, SPIRE_INTEGRATION
 
 Kind = Literal["counter", "gauge", "histogram"]
+UNITS = (*CLOUD_UNITS, SPIRE_INTEGRATION, *EDGE_UNITS, EDGEIDENTITY)
+"""In the order of the page."""
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of every histogram: all of them are of seconds."""
 
@@ -52,6 +54,7 @@ _PROCESS = (
     Measure("", "process_start_time_seconds", "gauge", "When the process began (seconds since 1970)."),
     Measure("", "canopy_process_uptime_seconds", "gauge", "How long the process has run (seconds)."),
     Measure("", "canopy_build_info", "gauge", "Always 1; the label says the version.", ("version",)),
+    Measure("", "canopy_identity_left_seconds", "gauge", "Until this process's certificate ends (seconds).", ("id",)),
     Measure("", "canopy_metrics_left_out_total", "counter", "Changes of series beyond 1,000 a metric (changes)."),
 )
 
@@ -176,7 +179,7 @@ MEASURES: dict[str, Measure] = {
         _METAMANAGER,
         _DEVICETWIN,
         _MAPPER,
-        *(_each(unit) for unit in (*CLOUD_UNITS, *EDGE_UNITS)),
+        *(_each(unit) for unit in UNITS),
     )
     for measure in group
 }
@@ -189,7 +192,7 @@ def page() -> str:
         "Each process serves them as Prometheus text at `/metrics` of its health port (`CANOPY_HEALTH_LISTEN`); units",
         "that share a process share the page. This table is made by `python -m canopy.contracts.measures`.",
     ]
-    for unit in ("", *CLOUD_UNITS, *EDGE_UNITS):
+    for unit in ("", *UNITS):
         lines += ["", f"## {unit or 'Every process'}", "| name | kind | what | labels |", "|---|---|---|---|"]
         of_unit = (m for m in MEASURES.values() if m.unit == unit)
         lines += [f"| `{m.name}` | {m.kind} | {m.help} | {', '.join(m.labels) or '-'} |" for m in of_unit]

@@ -10,7 +10,14 @@ from canopy.contracts import catalogue as c
 from canopy.contracts.subject import AnySubject
 
 CLOUD_UNITS = ("cloudhub", "devicecontroller", "edgecontroller")
+"""What is folded as `cloud`, and has a certificate or a password at the hub."""
 EDGE_UNITS = ("edgehub", "metamanager", "devicetwin", "mapper")
+"""What is folded as `edge`."""
+SPIRE_INTEGRATION = "spire_integration"
+EDGEIDENTITY = "edgeidentity"
+TRUST_UNITS = (SPIRE_INTEGRATION, EDGEIDENTITY)
+"""Who let others in. spire_integration is a process of its own with keys of its own at the hub, for nobody lets it in;
+edgeidentity runs alone or folded with EDGE_UNITS, and a system connection to the leaf is its own in both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +60,19 @@ STREAMS: dict[str, AnySubject] = {
     "SESSIONS": c.SESSIONS,
     "CLUSTER": c.CLUSTER,
     "DEADLETTERS": c.DEADLETTERS,
+    "NODES": c.NODES,
+    "TOKENS": c.TOKENS,
+    "AUDIT": c.AUDIT,
 }
 """Streams of last values in the account CLOUD."""
 
 ROLES: dict[str, Role] = {
     "cloudhub": Role(
         says=(c.PUSH, c.PRESENCE, c.KEPT_SPANS, c.CLOUD_HEALTH),
-        asks=(c.SET_PAGE, c.CLOUD_LETTERS),
-        serves=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.SPANS, c.LETTERS, c.CLOUD_LETTERS),
+        asks=(c.SET_PAGE, c.CLOUD_LETTERS, c.IDENTITY_TOKEN, c.IDENTITY_REVOKE, c.IDENTITY_NODES),
+        serves=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.SPANS, c.LETTERS, c.AUDIT_UP, c.CLOUD_LETTERS),
         hears=(c.SET_PUSH, c.CLOUD_SPANS, c.KEPT_SPANS, c.CLOUD_HEALTH),
-        writes=("TWINS", "SESSIONS", "DEADLETTERS"),
+        writes=("TWINS", "SESSIONS", "DEADLETTERS", "AUDIT"),
         purges=("TWINS", "DEADLETTERS"),
     ),
     "devicecontroller": Role(
@@ -74,10 +84,20 @@ ROLES: dict[str, Role] = {
         reads=("TWINS",),
     ),
     "edgecontroller": Role(says=(c.CLOUD_SPANS, c.CLOUD_HEALTH), asks=(c.CLOUD_LETTERS,), hears=(c.PRESENCE,)),
+    SPIRE_INTEGRATION: Role(
+        says=(c.CLOUD_SPANS, c.CLOUD_HEALTH),
+        asks=(c.CLOUD_LETTERS,),
+        serves=(c.IDENTITY_TOKEN, c.IDENTITY_REVOKE, c.IDENTITY_NODES),
+        writes=("NODES", "TOKENS", "AUDIT"),
+        purges=("TOKENS",),
+    ),
     "edgehub": Role(
         says=(c.HUB_PUSH, c.HUB_WANT, c.LINK),
-        asks=(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.SPANS, c.LETTERS, c.TWIN_SUMMARY, c.HUB_LETTERS),
-        serves=(c.HUB_PAGE, c.HUB_STATE_PAGE, c.HUB_REPORT, c.HUB_LETTERS),
+        asks=(
+            *(c.HELLO, c.BEAT, c.PAGE, c.STATE_PAGE, c.REPORT, c.SPANS, c.LETTERS, c.AUDIT_UP),
+            *(c.TWIN_SUMMARY, c.HUB_LETTERS),
+        ),
+        serves=(c.HUB_PAGE, c.HUB_STATE_PAGE, c.HUB_REPORT, c.HUB_LETTERS, c.HUB_AUDIT),
         hears=(c.PUSH, c.LINK_INBOX, c.HUB_SPANS, c.HUB_HEALTH),
     ),
     "metamanager": Role(
@@ -89,7 +109,7 @@ ROLES: dict[str, Role] = {
     "devicetwin": Role(
         says=(*MQTT_OUT, c.TWIN_DELTA, c.HUB_SPANS, c.HUB_HEALTH),
         asks=(c.META_PAGE, c.HUB_REPORT, c.HUB_STATE_PAGE, c.HUB_LETTERS),
-        serves=(c.TWIN_REPORT, c.TWIN_SUMMARY),
+        serves=(c.TWIN_REPORT, c.TWIN_SUMMARY, c.TWIN_POSITION),
         hears=(*c.MQTT_IN, c.META_CHANGED, c.HUB_WANT, c.LINK),
         gateway=True,
     ),
@@ -97,6 +117,11 @@ ROLES: dict[str, Role] = {
         says=(c.HUB_SPANS, c.HUB_HEALTH),
         asks=(c.META_PAGE, c.TWIN_REPORT, c.HUB_LETTERS),
         hears=(c.META_CHANGED, c.TWIN_DELTA),
+    ),
+    EDGEIDENTITY: Role(
+        says=(c.HUB_SPANS, c.HUB_HEALTH),
+        asks=(c.META_PAGE, c.TWIN_POSITION, c.HUB_AUDIT, c.HUB_LETTERS),
+        hears=(c.META_CHANGED,),
     ),
 }
 

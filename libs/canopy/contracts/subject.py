@@ -15,7 +15,7 @@ A = TypeVar("A")
 _KUBE_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 TOPIC_NAME = re.compile(r"[^\s*>/]{1,253}")
 """A name as a stranger may write it in an MQTT topic: one that cannot exist is answered like one that does not."""
-_WORD = re.compile(r"[A-Za-z0-9-]{1,64}")
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLACE = re.compile(r"\{(\w+)\}")
 # Tokens that are names of Kubernetes objects may hold dots; every other token is one plain word.
 _NAMES = frozenset({"node", "namespace", "name"})
@@ -25,7 +25,9 @@ class BadToken(ValueError):
     """A token that may not stand in a subject. `field` names it."""
 
     def __init__(self, field_name: str, value: str) -> None:
-        kind = "a Kubernetes name (a-z, 0-9, '-' and '.')" if field_name in _NAMES else "a word (A-Z, a-z, 0-9, '-')"
+        kind = (
+            "a Kubernetes name (a-z, 0-9, '-' and '.')" if field_name in _NAMES else "a word (A-Z, a-z, 0-9, '-', '_')"
+        )
         super().__init__(f"{field_name} {value!r} is not {kind}")
         self.field = field_name
 

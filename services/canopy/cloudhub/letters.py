@@ -19,7 +19,7 @@ from canopy.bus.jsapi import StreamError
 from canopy.bus.outcome import AskFailed
 from canopy.bus.streams import Value
 from canopy.contracts import catalogue as c
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, EDGEIDENTITY, SPIRE_INTEGRATION
 from canopy.contracts.wire import DeadLetter, LetterBatch, Verdict, encode
 from canopy.runtime.clock import Clock
 from canopy.runtime.metrics import Counter, Metrics
@@ -101,10 +101,10 @@ class Letters:
     # --- what comes ---------------------------------------------------------------------------------------------------
     async def of_node(self, batch: LetterBatch, place: Place[LetterBatch]) -> Verdict:
         """A node's: it may say what it likes, but not which node it is."""
-        return await self._take(batch, place["node"], EDGE_UNITS)
+        return await self._take(batch, place["node"], (*EDGE_UNITS, EDGEIDENTITY))
 
     async def of_unit(self, batch: LetterBatch, place: Place[LetterBatch]) -> Verdict:
-        return await self._take(batch, "", CLOUD_UNITS)
+        return await self._take(batch, "", (*CLOUD_UNITS, SPIRE_INTEGRATION))
 
     async def _take(self, batch: LetterBatch, node: str, units: tuple[str, ...]) -> Verdict:
         good = [a for one in batch.letters[:MOST_BATCH] if (a := acceptable(one, node, units)) is not None]

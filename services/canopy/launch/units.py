@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
+from canopy.contracts.roles import EDGEIDENTITY, SPIRE_INTEGRATION
 from canopy.launch.errors import WrongUsage
 
 Plane = Literal["cloud", "edge"]
@@ -19,6 +20,8 @@ class Row:
     plane: Plane
     build: str
     does: str
+    alone: bool = False
+    """Shares no process: it holds keys that nobody else may."""
 
     def load(self) -> Any:
         """The function `build(env) -> Unit`. Raises WrongUsage where this unit is not installed."""
@@ -29,8 +32,8 @@ class Row:
         return getattr(import_module(module), function)
 
 
-def _row(name: str, plane: Plane, does: str) -> Row:
-    return Row(name, plane, f"canopy.{name}.unit:build", does)
+def _row(name: str, plane: Plane, does: str, alone: bool = False) -> Row:
+    return Row(name, plane, f"canopy.{name}.unit:build", does, alone)
 
 
 UNITS = {
@@ -39,10 +42,12 @@ UNITS = {
         _row("cloudhub", "cloud", "the cloud end of the link, and the fleet API"),
         _row("devicecontroller", "cloud", "which Devices a node should have; DeviceStatus"),
         _row("edgecontroller", "cloud", "Nodes and their leases"),
+        _row(SPIRE_INTEGRATION, "cloud", "who may connect to the hub and say what; joining", alone=True),
         _row("edgehub", "edge", "the edge end of the link"),
         _row("metamanager", "edge", "the local copy of what should be"),
         _row("devicetwin", "edge", "the twins, and the MQTT contract"),
         _row("mapper", "edge", "device protocols, by drivers"),
+        _row(EDGEIDENTITY, "edge", "this node's identities, and its leaf's configuration"),
     )
 }
 
@@ -58,6 +63,8 @@ def chosen(names: Sequence[str]) -> tuple[Row, ...]:
     rows = tuple(row for row in UNITS.values() if row.name in names)
     if len({row.plane for row in rows}) > 1:
         raise WrongUsage(f"UNIT: {_by_plane(rows)}: units of two planes share no connection; run two processes")
+    if len(rows) > 1 and (alone := [row.name for row in rows if row.alone]):
+        raise WrongUsage(f"UNIT: {alone[0]} runs in a process of its own; name it alone")
     return rows
 
 

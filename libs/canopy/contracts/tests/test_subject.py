@@ -6,7 +6,7 @@ from canopy.contracts import catalogue as c
 from canopy.contracts.subject import BadToken
 
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?", fullmatch=True)
-WORDS = st.from_regex(r"[A-Za-z0-9-]{1,20}", fullmatch=True)
+WORDS = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
 PLACES = {"node": NAMES, "namespace": NAMES, "name": NAMES}
 
 

@@ -2,17 +2,17 @@
 
 import pytest
 
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, EDGEIDENTITY, SPIRE_INTEGRATION
 from canopy.launch.errors import WrongUsage
 from canopy.launch.units import UNITS, Row, chosen
 
 
 def test_the_table_has_every_unit_with_rights_on_its_plane() -> None:
-    assert tuple(n for n, r in UNITS.items() if r.plane == "cloud") == CLOUD_UNITS
-    assert tuple(n for n, r in UNITS.items() if r.plane == "edge") == EDGE_UNITS
+    assert tuple(n for n, r in UNITS.items() if r.plane == "cloud") == (*CLOUD_UNITS, SPIRE_INTEGRATION)
+    assert tuple(n for n, r in UNITS.items() if r.plane == "edge") == (*EDGE_UNITS, EDGEIDENTITY)
 
 
-@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("name", (*CLOUD_UNITS, *EDGE_UNITS))
 def test_every_unit_of_the_table_can_be_loaded(name: str) -> None:
     assert callable(UNITS[name].load())
 
@@ -26,6 +26,7 @@ def test_units_come_in_the_order_of_the_table() -> None:
     [
         (["edgehub", "edgehup"], "there is no unit 'edgehup'; there are cloudhub, devicecontroller"),
         (["edgehub", "edgehub"], "name each unit once"),
+        (["spire_integration", "cloudhub"], "spire_integration runs in a process of its own"),
         (["edgehub", "cloudhub"], "cloudhub is of the cloud, edgehub is of the edge"),
     ],
 )
