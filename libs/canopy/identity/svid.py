@@ -1,0 +1,132 @@
+"""An X509-SVID with its key, the roots of a trust domain, and the files that both are. Everybody with TLS calls it.
+
+`svid.pem` is ONE file, key and chain, so that no reader ever sees a key without its certificate; `bundle.pem` holds
+the roots, several while they rotate, below a line that names the trust domain.
+"""
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from canopy.identity import ids, keys
+from canopy.identity.csr import BadCsr, Csr, make_csr, read_csr
+from canopy.identity.ids import BadId, SpiffeId
+from canopy.identity.keys import BadKey, new_key, public_key, sign, verify
+
+__all__ = [
+    "BadCsr", "BadKey", "BadSvid", "Bundle", "Csr", "Svid", "certificates", "chain_id", "chain_pem_of",
+    "make_csr", "new_key", "public_key", "read_csr", "sign", "spiffe_id", "verify",
+]  # fmt: skip
+
+MOST_PEM_BYTES = 256 * 1024
+_DOMAIN_LINE = re.compile(rb"# trust domain (\S{1,255})\n")
+
+
+class BadSvid(ValueError):
+    """A text that is no SVID, or no bundle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Svid:
+    """An X509-SVID: chain (leaf first) and key as PEM; times in seconds since 1970."""
+
+    id: SpiffeId
+    chain_pem: bytes
+    key_pem: bytes = field(repr=False)
+    not_before: float
+    not_after: float
+    serial: int
+
+    @property
+    def pem(self) -> bytes:
+        """What `svid.pem` holds."""
+        return self.key_pem + self.chain_pem
+
+    @classmethod
+    def of(cls, chain_pem: bytes, key_pem: bytes) -> "Svid":
+        """Chain and key that belong together; raises BadSvid."""
+        leaf = certificates(chain_pem)[0]
+        try:
+            mine = keys.public_pem(keys.load(key_pem).public_key()) == keys.public_pem(keys.taken(leaf.public_key()))
+        except keys.UNREADABLE as e:
+            raise BadSvid(str(e)) from None
+        if not mine:
+            raise BadSvid("the key is not that of the certificate")
+        times = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
+        return cls(spiffe_id(leaf), chain_pem, key_pem, *times, leaf.serial_number)
+
+    @classmethod
+    def read(cls, pem: bytes) -> "Svid":
+        """What `pem` wrote, or any PEM of a key and a chain; raises BadSvid."""
+        found = re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----\n?", pem, re.DOTALL)
+        if found is None:
+            raise BadSvid("no private key in the PEM")
+        return cls.of(chain_pem_of(certificates(pem)), found[0].rstrip() + b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The roots of a trust domain, each a PEM certificate."""
+
+    trust_domain: str
+    roots_pem: tuple[bytes, ...]
+
+    @property
+    def pem(self) -> bytes:
+        """What `bundle.pem` holds."""
+        return b"# trust domain " + self.trust_domain.encode() + b"\n" + b"".join(self.roots_pem)
+
+    @classmethod
+    def read(cls, pem: bytes, trust_domain: str = "") -> "Bundle":
+        """What `pem` wrote; in another's PEM the domain is what its roots name, or the given one. Raises BadSvid."""
+        roots = certificates(pem)
+        line = _DOMAIN_LINE.search(pem)
+        named = trust_domain or (line[1].decode() if line else "") or spiffe_id(roots[0]).trust_domain
+        if any(not _is_ca(root) for root in roots):
+            raise BadSvid("the bundle holds a certificate that is no CA")
+        return cls(named, tuple(root.public_bytes(Encoding.PEM) for root in roots))
+
+
+@lru_cache(maxsize=64)
+def certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates in `pem`, at least one; raises BadSvid."""
+    if len(pem) > MOST_PEM_BYTES:
+        raise BadSvid(f"a PEM of {len(pem)} bytes: at most {MOST_PEM_BYTES}")
+    try:
+        return tuple(x509.load_pem_x509_certificates(pem))
+    except keys.UNREADABLE as e:
+        raise BadSvid(f"no certificate can be read: {str(e)[:300]}") from None
+
+
+def chain_pem_of(chain: tuple[x509.Certificate, ...]) -> bytes:
+    return b"".join(one.public_bytes(Encoding.PEM) for one in chain)
+
+
+def chain_id(chain_pem: bytes) -> SpiffeId:
+    """Whom the leaf of a chain names; says nothing about trust. Raises BadSvid."""
+    return spiffe_id(certificates(chain_pem)[0])
+
+
+def spiffe_id(certificate: x509.Certificate) -> SpiffeId:
+    """The one SPIFFE ID in a certificate; raises BadSvid."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except (x509.ExtensionNotFound, *keys.UNREADABLE) as e:
+        raise BadSvid(f"no SPIFFE ID in the certificate: {str(e)[:300]}") from None
+    if len(uris) != 1:
+        raise BadSvid(f"the certificate holds {len(uris)} URIs: an SVID holds one, its SPIFFE ID")
+    try:
+        return ids.parse(uris[0])
+    except BadId as e:
+        raise BadSvid(str(e)) from None
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, *keys.UNREADABLE):
+        return False
