@@ -13,7 +13,7 @@ class _Bucket:
 
 
 class Limits:
-    """`per_second` asks an address on the long run, `burst` at once. Of 10,000 addresses the longest silent is forgotten.
+    """`per_second` asks an address on the long run, `burst` at once; beyond 10,000 addresses the longest silent goes.
 
     Times are of a monotonic clock. An IPv6 caller has many addresses: those of one /64 count as one.
     """
