@@ -85,7 +85,7 @@ class Bundle:
         roots = certificates(pem)
         line = _DOMAIN_LINE.search(pem)
         named = trust_domain or (line[1].decode() if line else "") or spiffe_id(roots[0]).trust_domain
-        if any(not _is_ca(root) for root in roots):
+        if any(not is_ca(root) for root in roots):
             raise BadSvid("the bundle holds a certificate that is no CA")
         return cls(named, tuple(root.public_bytes(Encoding.PEM) for root in roots))
 
@@ -125,7 +125,8 @@ def spiffe_id(certificate: x509.Certificate) -> SpiffeId:
         raise BadSvid(str(e)) from None
 
 
-def _is_ca(certificate: x509.Certificate) -> bool:
+def is_ca(certificate: x509.Certificate) -> bool:
+    """Whether it may sign others: no SVID may."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, *keys.UNREADABLE):
