@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trees import ROOT, WHEELS, NoTree, prepare
+from trees import ROOT, WHEELS, NoTree, prepare, spire_cache
 
 HERE = Path(__file__).parent
 TABLE: dict[str, dict[str, Any]] = tomllib.loads((HERE / "images.toml").read_text())
@@ -97,6 +97,9 @@ def _platform(wish: Wish, platform: str) -> None:
         print(f"[{number}/{len(wish.images)}] {wish.name(image, platform)}", end=" ", flush=True)
         if TABLE[image].get("target") == "redis":
             print(_redis(wish, wish.name(image, platform), public or platform != NATIVE))
+            continue
+        if lacking := _not_built(TABLE[image], platform):
+            print(lacking)
             continue
         news = _build(wish, image, platform, base)
         print(f"{_over(wish, wish.name(image, platform), base) / MB:.1f} MB over the base{news}")
@@ -195,6 +198,14 @@ def _redis(wish: Wish, name: str, public: bool) -> str:
     if ended.returncode:
         raise Missing(f"{name} was not made")
     return "made by base.sh"
+
+
+def _not_built(row: dict[str, Any], platform: str) -> str:
+    """Why an image is left out whose program only a build of its own makes; "" if there is none."""
+    program = row.get("built", "")
+    if not program or (platform == NATIVE and (spire_cache() / program).is_file()):
+        return ""
+    return f"left out: no {program} for {platform} in {spire_cache()}; tests/spire/build.sh builds it for this machine"
 
 
 def _over(wish: Wish, name: str, base: str) -> int:

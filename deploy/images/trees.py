@@ -50,6 +50,8 @@ def prepare(name: str, row: Mapping[str, Any], platform: str, out: Path, cache: 
         _our_own(row["packages"], context / "app")
     if "binary" in row:
         _program(row["binary"], row["from"], platform, cache, context / "bin")
+    if "built" in row:
+        shutil.copy(spire_cache() / row["built"], context / "bin" / row["built"])
     for part in ("core", "deps", "bin"):
         _timed(context / part, OTHERS_MOMENT)  # not of the commit: with equal pins the layers stay what they were
     _timed(context / "app", moment)
@@ -177,6 +179,12 @@ def _program(name: str, package: str, platform: str, cache: Path, out: Path) -> 
             found.rename(_made(Path(scratch) / "only") / name)
             (Path(scratch) / "only").rename(folder)
     shutil.copy(folder / name, out / name)
+
+
+def spire_cache() -> Path:
+    """Where tests/spire/build.sh leaves the programs of SPIRE, static ones."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("CANOPY_SPIRE_CACHE") or Path(home) / "canopy-spire") / "bin"
 
 
 def _timed(part: Path, moment: int) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parents[2] / "deploy/images"))
+from trees import ROOT, spire_cache
+
 TABLE: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "deploy/images/images.toml").read_text())
 UNITS = [name for name, row in TABLE.items() if "units" in row]
-EDGES = ["edgehub", "metamanager", "devicetwin", "mapper", "edge"]
+EDGES = ["edgehub", "metamanager", "devicetwin", "mapper", "edgeidentity", "edge"]
 PYTHONS = [name for name, row in TABLE.items() if "pins" in row]
-MADE_HERE = [name for name, row in TABLE.items() if row.get("target") != "redis"]
+MADE_HERE = [
+    name
+    for name, row in TABLE.items()
+    if row.get("target") != "redis" and ("built" not in row or (spire_cache() / row["built"]).is_file())
+]
 USER = "65532:65532"
 SECONDS = 60
 
@@ -50,7 +57,7 @@ print(json.dumps(found))
 """
 PROGRAMS = "pip pip3 uv gcc cc c++ g++ make ld as easy_install wheel curl wget git"
 MODULES = "pip ensurepip setuptools wheel"
-APART = "kubernetes fastapi aiohttp redis uvicorn grpc typer rich cryptography"
+APART = "kubernetes fastapi aiohttp redis uvicorn grpc nkeys typer rich"
 
 
 def name(image: str) -> str:

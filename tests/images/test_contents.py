@@ -8,7 +8,7 @@ from image_box import EDGES, MADE_HERE, PYTHONS, ROOT, TABLE, UNITS, USER, docke
 pytestmark = pytest.mark.images
 MB = 1_000_000
 MOST_OVER_THE_BASE_MB = 90
-NOT_AT_THE_EDGE = {"kubernetes", "fastapi", "aiohttp", "redis", "uvicorn", "grpc", "typer", "rich", "cryptography"}
+NOT_AT_THE_EDGE = {"kubernetes", "fastapi", "aiohttp", "redis", "uvicorn", "grpc", "nkeys", "typer", "rich"}
 NOT_TAKEN = {
     "cloudhub": {"canopy.store.sqlite"},
     **{image: {"canopy.store.redis"} for image in ("metamanager", "devicetwin", "edge")},
