@@ -8,7 +8,7 @@ import base64
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,12 +128,20 @@ class LastValues:
 
 
 class Reader:
-    """A push consumer of our own over one stream: last message a subject, then all that comes. Detects gaps."""
+    """A push consumer of our own over one stream: last message a subject (or from `start` on, in JetStream's words),
+    then all that comes. Detects gaps."""
 
     def __init__(
-        self, bus: Bus, stream: str, wild: str, on_value: Callable[[Value], None], on_caught_up: Callable[[], None]
+        self,
+        bus: Bus,
+        stream: str,
+        wild: str,
+        on_value: Callable[[Value], None],
+        on_caught_up: Callable[[], None],
+        start: Mapping[str, Any] | None = None,
     ) -> None:
         self._bus, self._stream, self._wild = bus, stream, wild
+        self._start = start or {"deliver_policy": "last_per_subject"}
         self._on_value, self._on_caught_up = on_value, on_caught_up
         self._name = f"{bus.unit}-{secrets.token_hex(6)}"
         self._subscription: Any = None
@@ -149,7 +157,6 @@ class Reader:
         config = {
             "name": self._name,
             "deliver_subject": inbox,
-            "deliver_policy": "last_per_subject",
             "filter_subject": self._wild,
             "ack_policy": "none",
             "replay_policy": "instant",
@@ -159,6 +166,7 @@ class Reader:
             "mem_storage": True,
             "num_replicas": 1,
             "inactive_threshold": int(30e9),
+            **self._start,
         }
         body = {"stream_name": self._stream, "config": config, "action": "create"}
         try:

@@ -84,6 +84,8 @@ _CLOUDHUB = _of(
     ("otlp_failed_total", "counter", "Spans that the OTLP endpoint did not take (spans)."),
     ("letters_total", "counter", "Dead letters stored, by plane (letters).", "plane"),
     ("letters_dropped_total", "counter", "Dead letters that were lost, by why (letters).", "why"),
+    ("audit_total", "counter", "Records of nodes' audit stored, by what was decided (records).", "what"),
+    ("audit_dropped_total", "counter", "Records of nodes' audit that were lost, by why (records).", "why"),
 )
 
 _DEVICECONTROLLER = _of(
@@ -168,6 +170,16 @@ _MAPPER = _of(
     ("devices_online", "gauge", "Those that answer (devices)."),
 )
 
+_EDGEIDENTITY = _of(
+    "edgeidentity",
+    ("audit_total", "counter", "Decisions of the audit, repeated ones each time (decisions)."),
+    ("audit_waiting", "gauge", "Records of the audit that the cloud does not have yet (records)."),
+    ("audit_dropped_total", "counter", "Records of the audit that a bound of this unit left out (records)."),
+    ("front_connections", "gauge", "MQTT clients that speak through the front (clients)."),
+    ("front_admitted_total", "counter", "MQTT clients that the front let in, by how they came (clients).", "how"),
+    ("front_refused_total", "counter", "MQTT clients that the front refused, by why (clients).", "why"),
+)
+
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for group in (
@@ -179,6 +191,7 @@ MEASURES: dict[str, Measure] = {
         _METAMANAGER,
         _DEVICETWIN,
         _MAPPER,
+        _EDGEIDENTITY,
         *(_each(unit) for unit in UNITS),
     )
     for measure in group

@@ -8,16 +8,20 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from canopy.bus.audits import BOUNDS as AUDIT_BOUNDS
+from canopy.bus.audits import AuditReader
 from canopy.bus.environment import Environment
 from canopy.bus.healths import Gathered
 from canopy.bus.streams import LastValues
 from canopy.cloudhub.adapters import http
 from canopy.cloudhub.adapters.access import Access
+from canopy.cloudhub.adapters.audit import Book
 from canopy.cloudhub.adapters.fleet import BEATS_UNTIL_OFFLINE, Fleet
 from canopy.cloudhub.adapters.letters import Shelf
 from canopy.cloudhub.adapters.server import HttpServer
 from canopy.cloudhub.adapters.traced import Shown
 from canopy.cloudhub.adapters.whys import Whys
+from canopy.cloudhub.audit import Audit
 from canopy.cloudhub.core import Bounds
 from canopy.cloudhub.counts import Counts
 from canopy.cloudhub.following import Following
@@ -92,6 +96,7 @@ class CloudHub:
             await parts.spans.open()
             await parts.bus.hear(CLOUD_HEALTH, parts.units.heard)
             await parts.letters.open()
+            await parts.audit.open()
             server = await stack.enter_async_context(HttpServer(parts.app(kube), self._settings.api_listen))
             stack.callback(parts.watchers.close)
             self.url = server.url
@@ -127,6 +132,7 @@ class CloudHub:
         await parts.twins.ensure(self._settings.twins_max_bytes, replicas)
         await parts.sessions.ensure(replicas=replicas)
         await parts.set_aside.ensure(replicas=replicas, **BOUNDS)
+        await parts.decided.ensure(replicas=replicas, **AUDIT_BOUNDS)
 
     async def _find_cluster(self, kube: Kube | None) -> None:
         """Until it is known which cluster this is, hellos name none."""
@@ -146,6 +152,8 @@ class _Parts:
         self.twins, self.sessions = LastValues(self.bus, "TWINS"), LastValues(self.bus, "SESSIONS")
         self.set_aside = LastValues(self.bus, "DEADLETTERS")
         self.letters = Letters(self.bus, self.set_aside, clock, env.metrics)
+        self.decided = LastValues(self.bus, "AUDIT")
+        self.audit = Audit(self.bus, self.decided, AuditReader(self.decided), clock, env.metrics)
         self.units = Gathered(clock, CLOUD_UNITS)
         self.watchers = Watchers(self._counts, settings.watchers, settings.watch_queue)
         view, self._nonces = View(), Nonces()
@@ -196,8 +204,9 @@ class _Parts:
         fresh_ms = round(BEATS_UNTIL_OFFLINE * self._settings.beat_seconds * 1000)
         whys = Whys(fleet, self.live, self.units.units, self._clock, fresh_ms)
         ready = self.following.ready.is_set
-        aside = Shelf(self.letters)
-        return http.build(fleet, access, self.watchers, self._clock, self._env.telemetry, ready, shown, whys, aside)
+        aside, book = Shelf(self.letters), Book(self.audit)
+        telemetry = self._env.telemetry
+        return http.build(fleet, access, self.watchers, self._clock, telemetry, ready, shown, whys, aside, book)
 
 
 def _nonce() -> str:

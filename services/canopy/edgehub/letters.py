@@ -1,4 +1,5 @@
-"""Dead letters of this node's units on their way up: carried as they are, answered when the cloud has stored them.
+"""Dead letters and the audit of this node's units on their way up: carried as they are, answered when the cloud has
+stored them.
 
 Nothing is kept here: a letter stays with its unit until then. They bear no stamp of a session: they are no state.
 """
@@ -8,6 +9,7 @@ from typing import Any
 
 from canopy.bus import Bus, Place, Retry
 from canopy.contracts import catalogue as c
+from canopy.contracts.subject import AnySubject
 
 ASK_SECONDS = 3.0
 DOWN_RETRY_SECONDS = 5.0
@@ -20,10 +22,18 @@ class LetterCarrier:
         self._bus, self._up = bus, up
 
     async def open(self) -> None:
-        await self._bus.serve_raw(c.HUB_LETTERS, self.carry)
+        await self._bus.serve_raw(c.HUB_LETTERS, self.letters)
+        await self._bus.serve_raw(c.HUB_AUDIT, self.audit)
 
-    async def carry(self, body: bytes, place: Place[Any]) -> bytes:
+    async def letters(self, body: bytes, place: Place[Any]) -> bytes:
         """CloudHub's answer; its refusal is the asker's. Raises AskFailed."""
+        return await self._carry(c.LETTERS, body)
+
+    async def audit(self, body: bytes, place: Place[Any]) -> bytes:
+        """As `letters`."""
+        return await self._carry(c.AUDIT_UP, body)
+
+    async def _carry(self, subject: AnySubject, body: bytes) -> bytes:
         if not self._up():
             raise Retry("the cloud does not answer", DOWN_RETRY_SECONDS)
-        return await self._bus.ask_raw(c.LETTERS, body, timeout=ASK_SECONDS, node=self._bus.node)
+        return await self._bus.ask_raw(subject, body, timeout=ASK_SECONDS, node=self._bus.node)

@@ -5,22 +5,18 @@ allowed to delete all Devices. Kubernetes is asked as the caller; CloudHub has n
 """
 
 import base64
-import json
 from typing import Annotated, Any
 
-import msgspec
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, Field
 
 from canopy.cloudhub.adapters.problem import Problem
+from canopy.cloudhub.adapters.reviews import allowed
 from canopy.cloudhub.letters import Letters, Which
 from canopy.contracts.subject import check_token
 from canopy.contracts.wire import DeadLetter
 from canopy.kube.api import Kube
-from canopy.kube.errors import Forbidden, NotFound
-from canopy.kube.resource import DEVICES, NODES, Resource
 
-REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", namespaced=False)
 PATH = "/api/v1/deadletters"
 _TRACE_ID = slice(3, 35)
 
@@ -53,14 +49,6 @@ class List(BaseModel):
 
 class Purged(BaseModel):
     purged: int
-
-
-class _Status(msgspec.Struct):
-    allowed: bool = False
-
-
-class _Review(msgspec.Struct):
-    status: _Status = msgspec.field(default_factory=_Status)
 
 
 Unit = Annotated[str, Query(description="Only of this unit.")]
@@ -123,17 +111,7 @@ def routes(app: FastAPI, shelf: Shelf, caller: Any, errors: dict[int | str, dict
 
 
 async def _allowed(kube: Kube, verb: str) -> None:
-    """Raises Forbidden (a KubeError). A Kubernetes that has no reviews (kubeserve) has no lesser users either."""
-    await kube.list(NODES)
-    attributes = {"verb": verb, "group": DEVICES.group, "resource": DEVICES.plural}
-    body = {"apiVersion": f"{REVIEWS.group}/v1", "kind": "SelfSubjectAccessReview"}
-    asked = json.dumps(body | {"spec": {"resourceAttributes": attributes}}).encode()
-    try:
-        review = msgspec.json.decode(await kube.create(REVIEWS, "", asked), type=_Review)
-    except NotFound:
-        return
-    if not review.status.allowed:
-        raise Forbidden(f"dead letters are for those who may {verb} the devices of all namespaces")
+    await allowed(kube, verb, "dead letters are")
 
 
 def _check(which: Which) -> None:
