@@ -3,34 +3,53 @@
 Who writes them to files: the one-command start and the tests; the deployment's images in their own way.
 """
 
-import json
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from canopy.bus.leaf import LINKED
-from canopy.contracts import catalogue as c
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, ROLES, STREAMS, Role, folded
-from canopy.contracts.subject import AnySubject, check_token
+from canopy.bus.conftext import Variable, lines, listed, quoted, user, users
+from canopy.bus.rights import (
+    CLOUD,
+    EDGE,
+    Permissions,
+    cloud_rights,
+    device_permissions,
+    domain,
+    edge_rights,
+    node_rights,
+    permissions,
+)
+from canopy.bus.trust import HubTrust, LeafTrust
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
 
+__all__ = [
+    "CLOUD",
+    "DEVICES",
+    "EDGE",
+    "HUB",
+    "ROUTE",
+    "Cluster",
+    "Hub",
+    "HubTrust",
+    "Leaf",
+    "LeafTrust",
+    "Permissions",
+    "Variable",
+    "domain",
+    "node_account",
+    "node_files",
+    "permissions",
+    "route_url",
+]
 NODE_ACCOUNTS = 16
 _NODE_ACCOUNTS = tuple(f"NODES-{number}" for number in range(NODE_ACCOUNTS))
 MAX_PAYLOAD_BYTES = 256 * 1024
-EDGE = "edge"
-"""The user of folded edge units: the union of their rights."""
-CLOUD = "cloud"
-"""The user of folded cloud units."""
 HUB = "hub"
 """The name of the hub: of its one server, or of its cluster; and its JetStream domain."""
 ROUTE = "route"
 """The user of the servers of a clustered hub among themselves."""
 DEVICES = "devices"
 """The user of whoever speaks MQTT to the plain loopback port."""
-
-
-class Variable(str):
-    """The name of a variable in nats-server's environment that holds a value: written `$NAME`, so that no password
-    stands in a file. Read like the file's own text: let a value begin with a letter, for 12e3 would be a number."""
 
 
 def node_account(node: str) -> str:
@@ -43,67 +62,6 @@ def node_files(nodes: Mapping[str, str]) -> dict[str, str]:
     return {f"{account}.conf": _node_users(account, nodes) + "\n" for account in _NODE_ACCOUNTS}
 
 
-def domain(node: str) -> str:
-    """The JetStream domain of a node."""
-    return check_token("node", node).replace(".", "_")
-
-
-@dataclass(frozen=True, slots=True)
-class Permissions:
-    """What a server lets a user publish and subscribe."""
-
-    publish: tuple[str, ...]
-    subscribe: tuple[str, ...]
-    responses: bool = False
-
-
-def permissions(role: Role, inboxes: Iterable[str], node: str = "") -> Permissions:
-    """The rights of a role, on `node` if it is an edge unit's."""
-    fixed = {"node": node} if node else {}
-
-    def wilds(subjects: Iterable[AnySubject]) -> list[str]:
-        return [w for s in subjects for w in s.wilds(**{k: v for k, v in fixed.items() if f"{{{k}}}" in s.pattern})]
-
-    inbox = [f"_INBOX.{i}.>" for i in inboxes]
-    publish = wilds(role.says) + wilds(role.asks) + _stream_rights(role) + (_gateway_rights() if role.gateway else [])
-    subscribe = wilds(role.serves) + [w for w in wilds(role.hears) if not w.startswith("node.")] + inbox
-    if c.PUSH in role.hears:
-        subscribe.append(f"node.{domain(node)}.in.>")
-        publish.append(LINKED)
-    return Permissions(tuple(dict.fromkeys(publish)), tuple(dict.fromkeys(subscribe)), bool(role.serves))
-
-
-def _stream_rights(role: Role) -> list[str]:
-    api = "$JS.API"
-    rights = [STREAMS[s].wild() for s in role.writes]
-    for s in role.writes:
-        rights += [f"{api}.STREAM.CREATE.{s}", f"{api}.STREAM.UPDATE.{s}"]
-    rights += [f"{api}.STREAM.PURGE.{s}" for s in role.purges]
-    for s in dict.fromkeys((*role.writes, *role.purges, *role.reads)):
-        rights += [f"{api}.STREAM.INFO.{s}", f"{api}.STREAM.MSG.GET.{s}", f"$JS.FC.{s}.>"]
-        rights += [f"{api}.CONSUMER.CREATE.{s}.*", f"{api}.CONSUMER.DELETE.{s}.*"]
-    return rights
-
-
-def _gateway_rights() -> list[str]:
-    api, s = "$JS.API", c.MQTT_STREAM
-    stream = [f"{api}.STREAM.{verb}.{s}" for verb in ("CREATE", "UPDATE", "INFO")]
-    return [
-        *stream,
-        f"{api}.CONSUMER.DURABLE.CREATE.{s}.*",
-        f"{api}.CONSUMER.RESET.{s}.*",
-        f"{api}.CONSUMER.MSG.NEXT.{s}.*",
-        f"$JS.ACK.{s}.>",
-        f"$JS.ACK.*.*.{s}.>",
-    ]
-
-
-def device_permissions() -> Permissions:
-    """Devices on the plain loopback port: they speak on the contract's topics, and hear all of `$hw/events/`."""
-    publish = (*(s.wild() for s in c.MQTT_IN), "$MQTT.deliver.pubrel.>")
-    return Permissions(publish, ("$hw.events.>", "$MQTT.sub.>"))
-
-
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """One of the servers of a clustered hub: its own name, where the others reach it and with what password, and where
@@ -114,12 +72,13 @@ class Cluster:
     password: str
     routes: tuple[str, ...]
 
-    def text(self) -> str:
+    def text(self, trust: HubTrust | None = None) -> str:
         """The block `cluster`. Clients and leaves are given every address: what a server adds of its own
         (an address inside a container's network) would only mislead them."""
-        return _lines(
-            f"cluster {{ name: {HUB}, listen: {_q(self.listen)}, no_advertise: true,",
-            f"  authorization {{ user: {ROUTE}, password: {_q(self.password)} }}, routes: {_allow(self.routes)} }}",
+        return lines(
+            f"cluster {{ name: {HUB}, listen: {quoted(self.listen)}, no_advertise: true,",
+            f"  {trust.tls()}" if trust else "",
+            f"  authorization {{ user: {ROUTE}, password: {quoted(self.password)} }}, routes: {listed(self.routes)} }}",
         )
 
 
@@ -142,31 +101,38 @@ class Hub:
     cluster: Cluster | None = None
     nodes_folder: str = ""
     """Not empty: the nodes' users are not in this file but in `node_files` there, which may change by themselves."""
+    trust: HubTrust | None = None
+    """Every connection bears a certificate, and the callout lets it in: nobody has a password then."""
 
     def text(self) -> str:
         """The configuration file."""
-        return _lines(
-            f"server_name: {_q(self.cluster.name) if self.cluster else HUB}",
-            f"listen: {_q(self.listen)}",
-            f"http: {_q(self.http)}" if self.http else "",
+        trust = self.trust
+        if trust and (self.passwords or self.nodes or self.nodes_folder):
+            raise ValueError("a hub with trust has no passwords: the auth callout lets everybody in")
+        return lines(
+            f"server_name: {quoted(self.cluster.name) if self.cluster else HUB}",
+            f"listen: {quoted(self.listen)}",
+            f"http: {quoted(self.http)}" if self.http else "",
             f"max_payload: {MAX_PAYLOAD_BYTES}",
             'ping_interval: "5s"\nping_max: 2\nwrite_deadline: "10s"',
-            f"jetstream {{ store_dir: {_q(self.store_dir)}, domain: {HUB} }}",
-            f"leafnodes {{ listen: {_q(self.leaf_listen)}, no_advertise: true, isolate_leafnode_interest: true,"
-            f" compression: off }}",
-            self.cluster.text() if self.cluster else "",
+            f"jetstream {{ store_dir: {quoted(self.store_dir)}, domain: {HUB} }}",
+            f"leafnodes {{ listen: {quoted(self.leaf_listen)}, no_advertise: true, isolate_leafnode_interest: true,"
+            f" compression: off{f', {trust.tls()}' if trust else ''} }}",
+            self.cluster.text(trust) if self.cluster else "",
+            f"{trust.tls()}\n{trust.authorization()}" if trust else "",
             "accounts {",
             *self._cloud(),
             *map(self._nodes, _NODE_ACCOUNTS),
-            "  SYS {}\n}\nsystem_account: SYS",
+            trust.accounts() if trust else "  SYS {}",
+            "}\nsystem_account: SYS",
         )
 
     def _cloud(self) -> list[str]:
-        users = [_user(u, self.passwords[u], permissions(ROLES[u], [u])) for u in CLOUD_UNITS if u in self.passwords]
-        if CLOUD in self.passwords:
-            users.append(_user(CLOUD, self.passwords[CLOUD], permissions(folded(CLOUD_UNITS), CLOUD_UNITS)))
+        names = [u for u in (*CLOUD_UNITS, CLOUD) if u in self.passwords]
+        found = [user(u, self.passwords[u], cloud_rights(u)) for u in names]
+        found += self.trust.cloud_users() if self.trust else []
         exports = '[ { service: "node.*.ask.>" }, { stream: "node.*.in.*.push.>" } ]'
-        return ["  CLOUD {\n    jetstream: enabled", f"    exports: {exports}", _users(users), "  }"]
+        return ["  CLOUD {\n    jetstream: enabled", f"    exports: {exports}", users(found), "  }"]
 
     def _nodes(self, account: str) -> str:
         imports = (
@@ -174,17 +140,12 @@ class Hub:
             ' { stream: { account: CLOUD, subject: "node.*.in.*.push.>" } } ]'
         )
         folder = self.nodes_folder
-        users = f"    include {_q(f'{folder}/{account}.conf')}" if folder else _node_users(account, self.nodes)
-        return _lines(f"  {account} {{", f"    imports: {imports}", users, "  }")
+        found = f"    include {quoted(f'{folder}/{account}.conf')}" if folder else _node_users(account, self.nodes)
+        return lines(f"  {account} {{", f"    imports: {imports}", found, "  }")
 
 
 def _node_users(account: str, nodes: Mapping[str, str]) -> str:
-    return _users([_user(n, nodes[n], _node_permissions(n)) for n in sorted(nodes) if node_account(n) == account])
-
-
-def _node_permissions(node: str) -> Permissions:
-    name = domain(node)
-    return Permissions((f"node.{name}.ask.>",), (f"node.{name}.in.>",))
+    return users([user(n, nodes[n], node_rights(n)) for n in sorted(nodes) if node_account(n) == account])
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,68 +166,42 @@ class Leaf:
     machine: str = ""
     """What no other machine says, made anew by who writes this file. A hub lets only one leaf of a name stay: two
     machines that bear one identity would throw each other out every second, before either is told of the other."""
-    extra: Mapping[str, str] = field(default_factory=dict)
+    trust: LeafTrust | None = None
+    """Every connection bears a certificate that names its user: nobody has a password then, devices neither."""
 
     def text(self) -> str:
         """The configuration file."""
-        anonymous = "" if self.device_password else f", no_auth_user: {DEVICES}"
-        return _lines(
-            f"server_name: {_q(f'{self.node}-{self.machine}' if self.machine else self.node)}",
-            f"listen: {_q(self.listen)}",
-            f"http: {_q(self.http)}" if self.http else "",
+        trust = self.trust
+        if trust and (self.passwords or self.device_password):
+            raise ValueError("a leaf with trust has no passwords: certificates name who connects")
+        link = f", {trust.link_tls()}" if trust else ""
+        mqtt = f", {trust.listener_tls()}" if trust else "" if self.device_password else f", no_auth_user: {DEVICES}"
+        return lines(
+            f"server_name: {quoted(f'{self.node}-{self.machine}' if self.machine else self.node)}",
+            f"listen: {quoted(self.listen)}",
+            f"http: {quoted(self.http)}" if self.http else "",
             f"max_payload: {MAX_PAYLOAD_BYTES}",
             'ping_interval: "5s"\nping_max: 2',
-            f"jetstream {{ store_dir: {_q(self.store_dir)}, domain: {_q(domain(self.node))},"
+            f"jetstream {{ store_dir: {quoted(self.store_dir)}, domain: {quoted(domain(self.node))},"
             f" max_file: {self.max_file_bytes} }}",
-            f'mqtt {{ listen: {_q(self.mqtt_listen)}, consumer_inactive_threshold: "24h"{anonymous} }}',
-            f'leafnodes {{ reconnect: "1s", remotes: [ {{ {self._hub()}, account: EDGE }} ] }}',
+            f'mqtt {{ listen: {quoted(self.mqtt_listen)}, consumer_inactive_threshold: "24h"{mqtt} }}',
+            trust.listener_tls() if trust else "",
+            f'leafnodes {{ reconnect: "1s", remotes: [ {{ {self._hub()}, account: EDGE{link} }} ] }}',
             "accounts {",
             "  EDGE {\n    jetstream: enabled",
-            _users(self._users()),
+            users(trust.edge_users() if trust else self._users()),
             "  }",
-            "  SYS {}\n}\nsystem_account: SYS",
+            lines("  SYS {", users(trust.system_users()), "  }") if trust else "  SYS {}",
+            "}\nsystem_account: SYS",
         )
 
     def _hub(self) -> str:
         if isinstance(self.hub_url, Variable):
-            return f"url: {_q(self.hub_url)}"
-        one, *more = (_q(url) for url in self.hub_url.split(","))
+            return f"url: {quoted(self.hub_url)}"
+        one, *more = (quoted(url) for url in self.hub_url.split(","))
         return f"urls: [{', '.join((one, *more))}]" if more else f"url: {one}"
 
     def _users(self) -> list[str]:
-        users = [
-            _user(u, self.passwords[u], permissions(ROLES[u], [u], self.node))
-            for u in EDGE_UNITS
-            if u in self.passwords
-        ]
-        if EDGE in self.passwords:
-            users.append(_user(EDGE, self.passwords[EDGE], permissions(folded(EDGE_UNITS), EDGE_UNITS, self.node)))
-        return [*users, _user(DEVICES, self.device_password or DEVICES, device_permissions())]
-
-
-def _user(name: str, password: str, rights: Permissions) -> str:
-    responses = ", allow_responses: true" if rights.responses else ""
-    return (
-        f"      {{ user: {_q(name)}, password: {_q(password)}, permissions: {{ publish: {_allow(rights.publish)},"
-        f" subscribe: {_allow(rights.subscribe)}{responses} }} }}"
-    )
-
-
-def _users(users: list[str]) -> str:
-    return _lines("    users: [", *users, "    ]") if users else ""
-
-
-def _allow(values: Iterable[str]) -> str:
-    """An empty list would allow everything."""
-    values = list(values)
-    if not values:
-        return '{ deny: ">" }'
-    return "[" + ", ".join(_q(v) for v in values) + "]"
-
-
-def _q(value: str) -> str:
-    return f"${value}" if isinstance(value, Variable) else json.dumps(value)
-
-
-def _lines(*parts: str) -> str:
-    return "\n".join(p for p in parts if p)
+        names = [u for u in (*EDGE_UNITS, EDGE) if u in self.passwords]
+        found = [user(u, self.passwords[u], edge_rights(u, self.node, EDGE_UNITS)) for u in names]
+        return [*found, user(DEVICES, self.device_password or DEVICES, device_permissions())]

@@ -4,6 +4,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from canopy.runtime.metrics import Metrics
 _PAGE_BYTES = resource.getpagesize()
 
 
-def measure(metrics: Metrics) -> None:
-    """Register them; the process counts as begun now."""
+def measure(metrics: Metrics, identities: Callable[[], Mapping[str, float]] = dict) -> None:
+    """Register them; the process counts as begun now. `identities`: how many seconds each certificate lasts still."""
     began, started = time.time(), time.monotonic()
     metrics.counted("process_cpu_seconds_total", _cpu_seconds)
     metrics.gauge("process_resident_memory_bytes", read=_resident_bytes)
@@ -22,6 +23,7 @@ def measure(metrics: Metrics) -> None:
     metrics.gauge("process_start_time_seconds").set(began)
     metrics.gauge("canopy_process_uptime_seconds", read=lambda: time.monotonic() - started)
     metrics.gauge("canopy_build_info").set(1, version=version("canopy"))
+    metrics.gauge("canopy_identity_left_seconds", read=identities)
     metrics.counted("canopy_metrics_left_out_total", lambda: float(metrics.left_out))
 
 

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as Unreadable
 
 from canopy.runtime.settings_faults import NESTED, prefix, prose, sentence, shown, unreadable, variable
-from canopy.runtime.settings_kinds import HttpUrl, Listen, NatsUrl, NodeName, host_and_port, is_loopback
+from canopy.runtime.settings_kinds import HttpUrl, Listen, NatsUrl, NodeName, TrustDomain, host_and_port, is_loopback
 
 __all__ = [
     "HttpUrl",
@@ -24,6 +24,7 @@ __all__ = [
     "NodeName",
     "SettingsError",
     "Shared",
+    "TrustDomain",
     "UnitSettings",
     "host_and_port",
     "is_loopback",
@@ -63,6 +64,10 @@ class Shared(UnitSettings):
     )
     nats_user: str = Field("", description="User name at NATS; empty: none is sent.")
     nats_password: SecretStr = Field(SecretStr(""), description="Password of that user.")
+    identity_dir: str = Field(
+        "", description="Folder with svid.pem and bundle.pem, read again when they change; empty: no TLS to NATS."
+    )
+    trust_domain: TrustDomain = Field("canopy.test", description="The fleet's SPIFFE trust domain, a DNS name.")
     stream_replicas: int = Field(
         1, ge=1, le=5, description="Copies of each stream of the hub: 3 in a hub of 3 servers; a change is carried out."
     )

@@ -9,6 +9,7 @@ NODE_NAME_CHARACTERS = 253
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NATS_URL = re.compile(r"(nats|tls)://([^/@\s:]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?")
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,200}")
 _LISTEN = re.compile(r"([^\s:\[\]]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 _LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1")
 
@@ -19,6 +20,12 @@ def _node_name(value: str) -> str:
             "must be a Kubernetes name: lower-case letters, digits, '-' and '.', beginning and ending with a letter "
             f"or digit, at most {NODE_NAME_CHARACTERS} characters, such as 'edge-1'"
         )
+    return value
+
+
+def _trust_domain(value: str) -> str:
+    if not _TRUST_DOMAIN.fullmatch(value):
+        raise ValueError("must be a SPIFFE trust domain: a-z, 0-9, '.', '_' and '-', such as 'fleet.example.org'")
     return value
 
 
@@ -45,6 +52,7 @@ def _http_url(value: str) -> str:
 
 
 NodeName = Annotated[str, AfterValidator(_node_name)]
+TrustDomain = Annotated[str, AfterValidator(_trust_domain)]
 NatsUrl = Annotated[str, AfterValidator(_nats_url)]
 Listen = Annotated[str, AfterValidator(_listen)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
