@@ -53,7 +53,10 @@ class Reading(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Records that are meant; empty means all. `who` is looked for in who and subject; `since` in ms."""
+    """Records that are meant; empty means all. `who` is looked for in who and subject; `since` in ms.
+
+    `late`: of those that came since, also what was decided before: an edge that was away says it when it is back.
+    """
 
     node: str = ""
     unit: str = ""
@@ -61,6 +64,7 @@ class Wanted:
     what: str = ""
     outcome: str = ""
     since: int = 0
+    late: bool = False
 
     def wild(self) -> str:
         """Raises BadToken."""
@@ -75,7 +79,7 @@ class Wanted:
             return None
         meant = self.what in ("", record.what) and self.outcome in ("", record.outcome)
         found = self.who in record.who or self.who in record.subject
-        return record if meant and found and max(record.at, record.last) >= self.since else None
+        return record if meant and found and (self.late or max(record.at, record.last) >= self.since) else None
 
 
 class Audit:

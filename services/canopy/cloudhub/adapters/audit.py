@@ -45,6 +45,7 @@ Who = Annotated[str, Query(description="Only where this stands in `who` or `subj
 What = Annotated[str, Query(description="Only these: admission, revocation, join ...", max_length=64)]
 Outcome = Annotated[str, Query(description="Only these: ok, refused.", max_length=64)]
 Since = Annotated[int, Query(description="Only then or later; ms since 1970.", ge=0, le=LAST_MS)]
+Late = Annotated[bool, Query(description="Also what was decided before `since` and came since: an edge was away.")]
 Limit = Annotated[int, Query(description="At most so many.", ge=1, le=2000)]
 
 
@@ -73,10 +74,11 @@ def routes(app: FastAPI, book: Book, caller: Any, errors: dict[int | str, dict[s
         what: What = "",
         outcome: Outcome = "",
         since: Since = 0,
+        late: Late = False,
         limit: Limit = 100,
         kube: Any = caller,
     ) -> Records:
-        return await book.newest(kube, Wanted(node, unit, who, what, outcome, since), limit)
+        return await book.newest(kube, Wanted(node, unit, who, what, outcome, since, late), limit)
 
 
 def _shown(record: AuditRecord) -> Record:

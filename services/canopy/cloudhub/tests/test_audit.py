@@ -125,6 +125,7 @@ async def test_who_cannot_be_stored_now_is_asked_to_come_again(hub: Hub) -> None
         (Wanted(who="lamp"), [1]),
         (Wanted(who="node/a"), [2]),
         (Wanted(since=2), [3, 2]),
+        (Wanted(since=2, late=True), [3, 2, 1]),
         (Wanted(node="b"), [3]),
     ],
 )
