@@ -23,7 +23,7 @@ def certified(name: str, rights: Permissions, kinds: Iterable[str] = ()) -> str:
 
 def keyed(nkey: str, rights: Permissions) -> str:
     """A user who signs with the private half of `nkey`; a connection of a NATS client and no other."""
-    return _entry(f"nkey: {nkey}{_kinds(['STANDARD'])}", rights)
+    return _entry(f"nkey: {quoted(nkey)}{_kinds(['STANDARD'])}", rights)
 
 
 def _kinds(kinds: Iterable[str]) -> str:

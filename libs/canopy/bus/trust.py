@@ -50,7 +50,7 @@ class HubTrust:
         nkeys = t.listed((self.auth, self.cloud, self.sys))
         return t.lines(
             f"authorization {{ timeout: {AUTH_SECONDS},",
-            f"  auth_callout {{ issuer: {self.issuer}, account: {AUTH_ACCOUNT}, auth_users: {nkeys} }} }}",
+            f"  auth_callout {{ issuer: {t.quoted(self.issuer)}, account: {AUTH_ACCOUNT}, auth_users: {nkeys} }} }}",
         )
 
     def cloud_users(self) -> list[str]:
