@@ -125,6 +125,23 @@ _EDGECONTROLLER = _of(
     ("informer_age_seconds", "gauge", "Since Kubernetes last said anything of a kind (seconds).", "kind"),
 )
 
+_SPIRE_INTEGRATION = _of(
+    "spire_integration",
+    ("admissions_total", "counter", "Connections let in by the auth callout, by kind (connections).", "kind"),
+    ("refusals_total", "counter", "Connections refused, by why; tls: by a hub's server itself (connections).", "why"),
+    ("late_total", "counter", "Requests of the auth callout too old to be answered (requests)."),
+    ("callout_seconds", "histogram", "Time to decide on one connection and to sign the answer (seconds)."),
+    ("waiting", "gauge", "Requests of the auth callout that wait to be decided on (requests)."),
+    ("joined", "gauge", "Nodes that have joined (nodes)."),
+    ("revoked", "gauge", "Nodes that are cut off (nodes)."),
+    ("kicked_total", "counter", "Connections of revoked nodes that were closed (connections)."),
+    ("written_total", "counter", "What was written elsewhere: entries, identity files (writes).", "what"),
+    ("failures_total", "counter", "Times that a part did not answer, by part (times).", "part"),
+    ("audit_total", "counter", "Decisions of the audit, repeated ones each time (decisions)."),
+    ("audit_waiting", "gauge", "Records of the audit that the stream does not hold yet (records)."),
+    ("audit_dropped_total", "counter", "Records of the audit that a bound of this unit left out (records)."),
+)
+
 _EDGEHUB = _of(
     "edgehub",
     ("up", "gauge", "Whether the cloud answers: 1 or 0."),
@@ -187,6 +204,7 @@ MEASURES: dict[str, Measure] = {
         _CLOUDHUB,
         _DEVICECONTROLLER,
         _EDGECONTROLLER,
+        _SPIRE_INTEGRATION,
         _EDGEHUB,
         _METAMANAGER,
         _DEVICETWIN,
