@@ -13,6 +13,7 @@ from canopy.bus import AskFailed, Bus, Place, Retry
 from canopy.bus.connection import NotConnected
 from canopy.bus.gateway import Incoming
 from canopy.bus.jsapi import StreamError
+from canopy.contracts.identity_wire import TwinPosition
 from canopy.contracts.wire import AsOf, MapperReport, MapperResult, Nothing, Put, Summary
 from canopy.devicetwin import core
 from canopy.devicetwin.apart import committed
@@ -82,7 +83,7 @@ class Handlers:
         self._unstored = 0
         self._hand = Gathered([])
         self._woken = asyncio.Event()
-        self._set = False
+        self._set, self._reconnects = False, 0
         self._resume_wait = Backoff(RESUME_FIRST_SECONDS, RESUME_MOST_SECONDS, rng)
         self._warned: dict[tuple[object, ...], None] = {}
         self.on_change: list[Callable[[], None]] = []
@@ -135,9 +136,13 @@ class Handlers:
         """EdgeHub before a beat."""
         return self._shelf.summary
 
+    async def position(self, message: Nothing, place: Place[Nothing]) -> TwinPosition:
+        """edgeidentity, which holds the gate of devices (RULES 29)."""
+        return TwinPosition(server_run=self._stream.taken, ready=self._set)
+
     async def reconnected(self) -> None:
         """The connection is another one: the stream is set to the position before anything more is read."""
-        self._set = False
+        self._set, self._reconnects = False, self._reconnects + 1
         self._wake()
 
     def _wake(self) -> None:
@@ -186,11 +191,14 @@ class Handlers:
         return IDLE_SECONDS if at is None else min(IDLE_SECONDS, max(0.0, at - self._clock.monotonic()))
 
     async def _resumed(self) -> bool:
+        connection = self._reconnects
         try:
             await self._stream.resume()
         except UNREADABLE as e:
             log.warning("the MQTT gateway's stream cannot be read: %s; trying on", e)
             return False
+        if self._reconnects != connection:
+            return False  # it was set in a run of nats-server that is over
         self._set = True
         self._resume_wait.reset()
         self.started.set()

@@ -48,6 +48,10 @@ class Rows:
         as_of = msgspec.json.decode(marks[AS_OF], type=AsOf) if AS_OF in marks else None
         return Stored([_device(row) for row in rows], position, as_of)
 
+    async def keep(self, position: Position) -> None:
+        """The position alone: it was taken in another run of nats-server."""
+        await self.write({}, position, None)
+
     async def write(self, changes: Changes, position: Position, as_of: AsOf | None) -> None:
         """One transaction: all of it is on the disk when this returns."""
         puts = [_row(*found) for found in changes.values() if found is not None]

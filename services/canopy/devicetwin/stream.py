@@ -1,11 +1,12 @@
 """Reading the gateway's stream (QoS 1 and 2) from our own position (RULES 28-32). Called by `handlers` alone.
 
-The position that is stored is that of the last message taken. Behind a new run of nats-server nothing is gated yet:
+The position that is stored is that of the last message taken. Where a gate keeps devices out of a new run of
+nats-server until the position is taken, it is taken by sequence and stored before that is said. Without a gate,
 messages that lay there at connect and are not newer than the position are passed over.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,9 @@ from canopy.sync.ingest import Position, Resume, StreamNow, resume
 
 log = logging.getLogger("canopy.devicetwin")
 CATCH_UP_SECONDS = 0.05
+
+
+Keep = Callable[[Position], Awaitable[None]]
 
 
 class Source(Protocol):
@@ -37,11 +41,16 @@ class _Run:
 
 
 class Stream:
-    """`resume` once before the first `next`, and again after each reconnect or failed commit."""
+    """`resume` once before the first `next`, and again after each reconnect or failed commit.
 
-    def __init__(self, source: Source, position: Position, max_bytes: int) -> None:
-        self._source, self._max_bytes = source, max_bytes
+    `keep` stores a position that was taken; given only where devices wait behind a gate until `taken` says so.
+    """
+
+    def __init__(self, source: Source, position: Position, max_bytes: int, keep: Keep | None = None) -> None:
+        self._source, self._max_bytes, self._keep = source, max_bytes, keep
         self.position = position
+        self.taken = ""
+        """The run of nats-server in which the position stands and is stored; "" before."""
         self._run: _Run | None = None
         self._looked = 0
 
@@ -49,9 +58,12 @@ class Stream:
         """Make sure of stream and consumer, and set the consumer to the position."""
         await self._source.open(self._max_bytes)
         now = await self._source.now()
-        plan: Resume = resume(self.position, now, gated=False)
+        plan: Resume = resume(self.position, now, gated=self._keep is not None)
         await self._source.reset(plan.start)
-        self._run, self._looked = _Run(now, plan.start - 1, plan.skip_until_ns), 0
+        if self._keep is not None and plan.position != self.position:
+            await self._keep(plan.position)  # another run of this unit must know that devices have been let in since
+            self.position = plan.position
+        self._run, self._looked, self.taken = _Run(now, plan.start - 1, plan.skip_until_ns), 0, now.run
 
     async def next(self, wait_seconds: float) -> list[Incoming]:
         """What arrived; may hold messages to be passed over: see `fresh`."""

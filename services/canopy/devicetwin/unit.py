@@ -130,12 +130,12 @@ class DeviceTwin:
     def _handlers(
         self, bus: Bus, gateway: Gateway, rows: Rows, shelf: Shelf, stored: Stored, rng: random.Random
     ) -> Handlers:
-        settings = self._settings
-        topics = Topics(self._env.shared.node_name)
+        settings, topics = self._settings, Topics(self._env.shared.node_name)
+        keep = rows.keep if self._env.shared.identity_dir else None  # who has an identity stands behind a gate
         context = Context(topics, lambda: uuid.uuid4().hex, tracing(bus.telemetry), settings.value_max_bytes)
         return Handlers(
             bus,
-            Stream(gateway, stored.position, settings.gateway_max_bytes),
+            Stream(gateway, stored.position, settings.gateway_max_bytes, keep),
             rows,
             shelf,
             stored.as_of,
@@ -155,6 +155,7 @@ class DeviceTwin:
         await bus.hear_unstored(c.MEMBERSHIP_GET, handlers.spoken, node=self._env.shared.node_name)
         await bus.serve(c.TWIN_REPORT, handlers.reported, concurrency=MAPPERS_AT_ONCE)
         await bus.serve(c.TWIN_SUMMARY, handlers.summary)
+        await bus.serve(c.TWIN_POSITION, handlers.position)
         await bus.hear(c.META_CHANGED, reading.changed, channel=c.DEVICES_CHANNEL)
         await bus.hear(c.HUB_WANT, reports.wanted, channel=c.UP_CHANNEL)
         await bus.hear(c.LINK, reports.link)

@@ -86,6 +86,40 @@ async def test_a_stream_that_came_back_shorter_reuses_sequences_and_loses_none()
     assert stream.position == Position(9, 120, "c1", "r2")
 
 
+class Shelf:
+    """Where a position is kept."""
+
+    def __init__(self) -> None:
+        self.kept: list[Position] = []
+
+    async def keep(self, position: Position) -> None:
+        self.kept.append(position)
+
+
+async def test_behind_a_gate_the_position_is_taken_by_sequence_and_stored_before_that_is_said() -> None:
+    """The stream came back shorter, and nobody was let in since: its end is the old end (RULES 29).
+
+    Without a gate (no `keep`) the clock would decide: 7, which came after it stepped back, would be passed over.
+    """
+    shelf, source = Shelf(), FakeSource((5, 50), (6, 60), run="r2")
+    stream = Stream(source, Position(9, 90, "c1", "r1"), 1, shelf.keep)
+    assert stream.taken == ""
+    await stream.resume()
+    assert stream.taken == "r2" and shelf.kept == [Position(6, 90, "c1", "r2")] and source.resets == [7]
+    source.messages.append((7, 40))
+    assert await taken(stream) == [7]
+
+
+async def test_a_unit_that_starts_again_behind_an_open_gate_reads_on_from_the_position_that_it_took() -> None:
+    """Devices were let in, and three reports came before anything was applied."""
+    shelf, source = Shelf(), FakeSource((6, 60), run="r2")
+    await Stream(source, Position(9, 90, "c1", "r1"), 1, shelf.keep).resume()
+    source.messages += [(7, 100), (8, 110), (9, 120)]
+    again = Stream(source, shelf.kept[-1], 1, shelf.keep)
+    await again.resume()
+    assert await taken(again) == [7, 8, 9] and len(shelf.kept) == 1
+
+
 async def test_what_is_passed_over_does_not_move_the_position() -> None:
     source = FakeSource((5, 50), (6, 60), run="r2")
     stream = Stream(source, Position(6, 60, "c1", "r1"), 1)
