@@ -14,6 +14,8 @@ from canopy.contracts.times import rfc3339
 from canopy.spire_integration.tokens import Refused
 
 MANUFACTURER = "manufacturer: "
+PLACES = ("cn", "serial", "dns")
+"""What a pattern for names may take from a manufacturer's certificate."""
 _PLACE = re.compile(r"\{(\w+)\}")
 
 
@@ -66,7 +68,7 @@ def named(pattern: str, facts: Mapping[str, str]) -> str:
 
     Raises Refused for a certificate that lacks one of them, or makes no Kubernetes name.
     """
-    missing = [place for place in _PLACE.findall(pattern) if not facts.get(place)]
+    missing = [place for place in places(pattern) if not facts.get(place)]
     if missing:
         raise Refused(403, "name", f"the manufacturer's certificate has no {', '.join(missing)}: {pattern} needs it")
     name = _PLACE.sub(lambda m: facts[m[1]], pattern).lower()
@@ -76,3 +78,7 @@ def named(pattern: str, facts: Mapping[str, str]) -> str:
         raise Refused(
             403, "name", f"the manufacturer's certificate is of {name[:100]!r}, which is no node's name"
         ) from None
+
+
+def places(pattern: str) -> list[str]:
+    return _PLACE.findall(pattern)

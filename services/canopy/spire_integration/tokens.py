@@ -12,6 +12,7 @@ import msgspec
 from canopy.contracts.identity_wire import JoinToken
 from canopy.contracts.times import rfc3339
 
+KEY = " key "
 ID_BYTES, SECRET_BYTES = 8, 32
 LEAST_SECONDS, MOST_SECONDS = 10, 7 * 24 * 3600
 
@@ -53,17 +54,25 @@ def hashed(secret: str) -> str:
 
 
 def use(record: JoinToken | None, secret: str, node: str, where: str, now_ms: int) -> JoinToken:
-    """The token as it is once this machine has used it. Raises Refused with words that say why not.
+    """The token as it is once the machine `where` has used it. Raises Refused with words that say why not.
 
-    What a token is for and became is told only to who has its secret; whoever has not learns that it is unknown.
+    What a token is for and became is told only to who has its secret; whoever has not learns that it is unknown. The
+    machine that used it (the same key, which `machine` puts into `where`) may ask again while it lasts: the answer may
+    have been lost on the way.
     """
     if record is None or not secrets.compare_digest(record.hash, hashed(secret)):
         raise Refused(403, "unknown", "no such join token: it was never made here, or is long over; make a new one")
     if record.node != node:
         raise Refused(403, "other-node", f"this join token is for the node {record.node}, not for {node}")
-    if record.used_at:
+    key = where.partition(KEY)[2]
+    if record.used_at and (not key or record.used_from.partition(KEY)[2] != key):
         at = rfc3339(record.used_at)
         raise Refused(403, "used", f"this join token was used already, at {at} from {record.used_from}; make a new one")
     if now_ms >= record.expires_at:
         raise Refused(403, "late", f"this join token ended at {rfc3339(record.expires_at)}; make a new one")
-    return msgspec.structs.replace(record, used_at=now_ms, used_from=where)
+    return record if record.used_at else msgspec.structs.replace(record, used_at=now_ms, used_from=where)
+
+
+def machine(address: str, public_key: str) -> str:
+    """An address with the hash of the key of who asks from there."""
+    return f"{address}{KEY}{hashed(public_key)[:32]}"

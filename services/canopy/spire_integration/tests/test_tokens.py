@@ -4,11 +4,12 @@ import msgspec
 import pytest
 
 from canopy.contracts.identity_wire import JoinToken
-from canopy.spire_integration.tokens import MOST_SECONDS, Refused, hashed, make, use
+from canopy.spire_integration.tokens import MOST_SECONDS, Refused, hashed, machine, make, use
 
 NOW = 1_700_000_000_000
 MADE = make("edge-1", 600, "ann", NOW)
-USED = use(MADE.record, MADE.secret, "edge-1", "10.0.0.7", NOW)
+HERE = machine("10.0.0.7", "key")
+USED = use(MADE.record, MADE.secret, "edge-1", HERE, NOW)
 
 
 def test_at_rest_there_is_the_hash_and_never_the_secret() -> None:
@@ -19,7 +20,7 @@ def test_at_rest_there_is_the_hash_and_never_the_secret() -> None:
 
 
 def test_a_use_says_when_and_from_where() -> None:
-    assert (USED.used_at, USED.used_from, USED.id) == (NOW, "10.0.0.7", MADE.record.id)
+    assert (USED.used_at, USED.used_from, USED.id) == (NOW, HERE, MADE.record.id)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +41,19 @@ def test_a_token_is_refused_with_words_that_say_which(
     record: JoinToken | None, secret: str, node: str, after_ms: int, error: str, words: str
 ) -> None:
     with pytest.raises(Refused, match=words) as refused:
-        use(record, secret, node, "10.0.0.8", NOW + after_ms)
+        use(record, secret, node, machine("10.0.0.7", "another"), NOW + after_ms)
     assert (refused.value.code, refused.value.error) == (403, error)
+
+
+def test_the_machine_that_used_it_may_ask_again_while_it_lasts() -> None:
+    assert use(USED, MADE.secret, "edge-1", machine("10.0.0.99", "key"), NOW + 599_999) is USED
+    for where in (machine("10.0.0.7", "other"), "10.0.0.7", HERE.partition(" key ")[2]):
+        with pytest.raises(Refused, match="used already"):
+            use(USED, MADE.secret, "edge-1", where, NOW + 1)
+    with pytest.raises(Refused, match="ended at"):
+        use(USED, MADE.secret, "edge-1", HERE, NOW + 600_000)
+    with pytest.raises(Refused, match="used already"):
+        use(msgspec.structs.replace(USED, used_from="10.0.0.7"), MADE.secret, "edge-1", "10.0.0.7", NOW)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 9, MOST_SECONDS + 1])
