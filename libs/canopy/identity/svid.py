@@ -18,7 +18,7 @@ from canopy.identity.keys import BadKey, new_key, public_key, sign, verify
 
 __all__ = [
     "BadCsr", "BadKey", "BadSvid", "Bundle", "Csr", "Svid", "Untrusted", "certificates", "chain_id", "chain_pem_of",
-    "make_csr", "new_key", "public_key", "read_csr", "sign", "spiffe_id", "verify", "verify_chain",
+    "is_ca", "make_csr", "new_key", "public_key", "read_csr", "sign", "spiffe_id", "verify", "verify_chain",
 ]  # fmt: skip
 
 _DOMAIN_LINE = re.compile(rb"# trust domain (\S{1,255})\n")
