@@ -137,6 +137,8 @@ _SPIRE_INTEGRATION = _of(
     ("kicked_total", "counter", "Connections of revoked nodes that were closed (connections)."),
     ("written_total", "counter", "What was written elsewhere: entries, identity files (writes).", "what"),
     ("failures_total", "counter", "Times that a part did not answer, by part (times).", "part"),
+    ("join_asks_total", "counter", "Asks at the join endpoint, by what and outcome (asks).", "outcome what"),
+    ("join_connections", "gauge", "Connections to the join endpoint (connections)."),
     ("audit_total", "counter", "Decisions of the audit, repeated ones each time (decisions)."),
     ("audit_waiting", "gauge", "Records of the audit that the stream does not hold yet (records)."),
     ("audit_dropped_total", "counter", "Records of the audit that a bound of this unit left out (records)."),
