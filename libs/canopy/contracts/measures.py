@@ -191,6 +191,12 @@ _MAPPER = _of(
 
 _EDGEIDENTITY = _of(
     "edgeidentity",
+    ("link_left_seconds", "gauge", "Until the certificate of the link to the hub ends (seconds)."),
+    ("leaf_left_seconds", "gauge", "Until the certificate of the leaf's listeners ends (seconds)."),
+    ("root_left_seconds", "gauge", "Until the newest root of this node's own authority ends (seconds)."),
+    ("reloads_total", "counter", "Times that the leaf read its configuration, by result (reloads).", "result"),
+    ("gate_open", "gauge", "Whether devices are let in: 1 or 0."),
+    ("guests", "gauge", "Devices and apps that the leaf lets in now (identities)."),
     ("audit_total", "counter", "Decisions of the audit, repeated ones each time (decisions)."),
     ("audit_waiting", "gauge", "Records of the audit that the cloud does not have yet (records)."),
     ("audit_dropped_total", "counter", "Records of the audit that a bound of this unit left out (records)."),

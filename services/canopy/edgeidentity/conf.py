@@ -1,0 +1,57 @@
+"""The leaf's nats.conf: rendered for what it should be running with, and written for this user alone.
+
+`leafward` writes the open form for as long as a reload takes, and the closed one for every other moment.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from canopy.bus.config import Leaf
+from canopy.bus.rights import Permissions, app_rights, device_rights
+from canopy.bus.trust import LeafTrust
+from canopy.edgeidentity.core import Form, Guest
+from canopy.edgeidentity.folders import Folders, machine
+from canopy.edgeidentity.settings import Settings
+from canopy.identity.private import write_private
+
+CLOSED = Form(None, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`leaf` is what never changes while this unit runs."""
+
+    leaf: Leaf
+    trust: LeafTrust
+    path: Path
+
+    @classmethod
+    def of(cls, settings: Settings, folders: Folders, td: str, node: str) -> "Config":
+        listener, listener_bundle, link, link_bundle = map(str, folders.read_by_the_leaf)
+        trust = LeafTrust(node, td, listener, listener_bundle, link, link_bundle, gated=True)
+        leaf = Leaf(
+            node,
+            str(folders.store),
+            {},
+            settings.hub_url,
+            settings.leaf_listen,
+            settings.mqtt_listen,
+            settings.leaf_http,
+            settings.max_file_bytes,
+            machine=machine(folders.root),
+            trust=trust,
+        )
+        return cls(leaf, trust, folders.config)
+
+    def text(self, form: Form) -> str:
+        """The file for `form`."""
+        devices = tuple((guest.id, self._rights(guest)) for guest in sorted(form.guests or ()))
+        return replace(self.leaf, trust=replace(self.trust, devices=devices, gated=form.gated)).text()
+
+    def write(self, form: Form) -> None:
+        """On the disk when this returns, after a power cut too."""
+        write_private(self.path, self.text(form).encode())
+
+    def _rights(self, guest: Guest) -> Permissions:
+        node = self.trust.node
+        return device_rights(guest.namespace, guest.name, node) if guest.namespace else app_rights(node)

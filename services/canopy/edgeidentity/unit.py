@@ -1,0 +1,158 @@
+"""Builds edgeidentity: the only place that knows all its parts. Its files stand already (`prepare`)."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from canopy.bus import AskFailed, Bus, Connection
+from canopy.bus.environment import Environment
+from canopy.bus.reader import SetReader
+from canopy.bus.system import System
+from canopy.bus.trust import SYSTEM
+from canopy.contracts import catalogue as c
+from canopy.contracts.roles import EDGEIDENTITY
+from canopy.contracts.wire import Nothing
+from canopy.edgeidentity.conf import Config
+from canopy.edgeidentity.core import Connected, Invited, Lost, Renewed, gate
+from canopy.edgeidentity.folders import Folders
+from canopy.edgeidentity.lasting import Lasting
+from canopy.edgeidentity.leafward import Leafward, Refused
+from canopy.edgeidentity.memory import Memory
+from canopy.edgeidentity.roster import Roster
+from canopy.edgeidentity.settings import Settings
+from canopy.edgeidentity.slots import LEAF
+from canopy.edgeidentity.watch import FileWatch
+from canopy.identity import ids
+from canopy.identity.sources import FileSource
+from canopy.runtime.clock import Clock, SystemClock
+from canopy.runtime.settings import load
+
+NAME = EDGEIDENTITY
+TWIN_SECONDS = 1.0
+TELL_SECONDS = 5.0
+
+
+class Leaf:
+    """The leaf, asked over the system connection."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    async def reload(self, run: str) -> None:
+        """Raises Refused, AskFailed."""
+        if why := await self._system.reload(run):
+            raise Refused(why)
+
+
+class EdgeIdentity:
+    """The unit. `run` may be called again after it ended."""
+
+    name = NAME
+
+    def __init__(self, env: Environment, settings: Settings, clock: Clock, rng: random.Random) -> None:
+        self._env, self._settings, self._clock, self._rng = env, settings, clock, rng
+        self.folders = Folders.of(settings, env.shared.data_dir)
+        self._reloads = env.metrics.counter("canopy_edgeidentity_reloads_total")
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Until cancelled."""
+        env = self._env
+        bus = env.bus(NAME)
+        try:
+            async with self._leaf() as (leaf, connection):
+                await bus.open()
+                await self._work(bus, leaf, connection, started)
+        finally:
+            await bus.close()
+
+    @asynccontextmanager
+    async def _leaf(self) -> AsyncIterator[tuple[Leaf, Connection]]:
+        """The system connection, this unit's own also where it shares a process."""
+        shared = self._env.shared
+        connection = await Connection.open(
+            shared.nats_url,
+            name=f"{NAME}-system@{shared.node_name}",
+            identity=FileSource(self.folders.unit(SYSTEM)),
+            expected=frozenset({ids.local(shared.trust_domain, shared.node_name, LEAF)}),
+        )
+        try:
+            async with System(connection) as system:
+                yield Leaf(system), connection
+        finally:
+            await connection.close()
+
+    async def _tell(self, lasting: Lasting) -> None:
+        while True:
+            await self._clock.sleep(TELL_SECONDS)
+            lasting.tell()
+
+    async def _work(self, bus: Bus, leaf: Leaf, connection: Connection, started: Callable[[], None]) -> None:
+        env, settings, clock = self._env, self._settings, self._clock
+        td, node = env.shared.trust_domain, env.shared.node_name
+        memory = Memory(self.folders.gate)
+        config = Config.of(settings, self.folders, td, node)
+        leafward = Leafward(leaf, lambda: _taken(bus), config, memory, clock, self._rng, env.health, self._reloads)
+        env.metrics.gauge("canopy_edgeidentity_gate_open", read=lambda: float(not gate(leafward.state)))
+        env.metrics.gauge("canopy_edgeidentity_guests", read=lambda: float(len(leafward.guests)))
+        roster = Roster(memory, lambda name: ids.device(td, node, *name), lambda guests: leafward.put(Invited(guests)))
+        lasting = Lasting(self.folders, clock, env.health, env.metrics)
+        reading = SetReader(
+            bus,
+            c.DEVICES_CHANNEL,
+            roster.take,
+            seconds=settings.read_seconds,
+            clock=clock,
+            rng=self._rng,
+            as_of=lambda: roster.as_of,
+        )
+
+        def renewed() -> None:
+            leafward.put(Renewed())
+            lasting.read()
+
+        watch = FileWatch(self.folders.read_by_the_leaf, renewed, clock, settings.look_seconds)
+        roster.look()
+        with _heard(connection, leafward):
+            await bus.hear(c.META_CHANGED, reading.changed, channel=c.DEVICES_CHANNEL)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(leafward.run())
+                tasks.create_task(watch.run())
+                tasks.create_task(reading.run())
+                tasks.create_task(self._tell(lasting))
+                started()
+
+
+@contextmanager
+def _heard(connection: Connection, leafward: Leafward) -> Iterator[None]:
+    """Leafward hears of each run of the leaf, and of its end."""
+
+    async def back() -> None:
+        leafward.put(Connected(connection.server_run))
+
+    def lost() -> None:
+        leafward.put(Lost())
+
+    connection.on_reconnect(back)
+    connection.on_lost(lost)
+    try:
+        if connection.connected:
+            leafward.put(Connected(connection.server_run))
+        yield
+    finally:
+        connection.forget(back)
+        connection.forget_lost(lost)
+
+
+async def _taken(bus: Bus) -> str:
+    """In which run of the leaf DeviceTwin has its position; "" in none, or if it does not say."""
+    try:
+        answer = await bus.ask(c.TWIN_POSITION, Nothing(), timeout=TWIN_SECONDS)
+    except AskFailed:
+        return ""
+    return answer.server_run if answer.ready else ""
+
+
+def build(env: Environment) -> EdgeIdentity:
+    """Read the settings and make the unit; nothing is opened before `run`. Raises SettingsError."""
+    return EdgeIdentity(env, load(Settings), SystemClock(), random.Random())  # noqa: S311 - spreads retries
