@@ -10,6 +10,7 @@ import typer
 
 from canopy.bus import config as c
 from canopy.bus.config import Cluster, Hub, Leaf, Variable
+from canopy.bus.trust import HubTrust
 from canopy.cli.failure import EXIT_CODES, Failure, UsageFailure
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
 from canopy.contracts.subject import BadToken, check_token
@@ -35,9 +36,13 @@ The servers of a cluster have one file: CANOPY_SERVER_NAME names each, CANOPY_RO
 (nats-route://route:PASSWORD@HOST:6222), CANOPY_PASSWORD_ROUTE is what they ask of each other. The users of nodes are in
 {NODES}/NODES-0.conf to NODES-15.conf, beside the folder of the file.
 
+With --identity nobody has a password but those servers: the folder holds the hub's svid.pem and bundle.pem, the auth
+callout of spire_integration lets in, and its public nkeys are CANOPY_NKEY_ISSUER, _AUTH, _CLOUD and _SYS.
+
 \b
 Examples:
   canopy nats hub > hub.conf
+  canopy nats hub --servers 3 --identity /run/canopy > hub.conf
   canopy nats hub --servers 3 --listen 0.0.0.0 > hub.conf
 
 {EXIT_CODES}
@@ -71,20 +76,27 @@ def hub(
     listen: Listen = "0.0.0.0",  # noqa: S104 - a server of its own container
     store: Store = STORE,
     to: To = "",
+    identity: Annotated[str, typer.Option("--identity", help="Folder of the hub's identity; empty: passwords.")] = "",
 ) -> None:
     routes = tuple(Variable(f"CANOPY_ROUTE_{number}") for number in range(servers))
     cluster = Cluster(Variable("CANOPY_SERVER_NAME"), f"{listen}:6222", _password(c.ROUTE), routes)
     found = Hub(
         store,
-        {unit: _password(unit) for unit in CLOUD_UNITS},
+        {} if identity else {unit: _password(unit) for unit in CLOUD_UNITS},
         {},
         f"{listen}:4222",
         f"{listen}:7422",
         f"{listen}:8222",
         cluster if servers > 1 else None,
-        NODES,
+        "" if identity else NODES,
+        _trust(Path(identity)) if identity else None,
     )
     _say(found.text(), to)
+
+
+def _trust(folder: Path) -> HubTrust:
+    nkeys = (Variable(f"CANOPY_NKEY_{name}") for name in ("ISSUER", "AUTH", "CLOUD", "SYS"))
+    return HubTrust(str(folder / "svid.pem"), str(folder / "bundle.pem"), *nkeys)
 
 
 def leaf(
