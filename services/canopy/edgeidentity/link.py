@@ -6,13 +6,13 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from canopy.edgeidentity.folders import Folders
 from canopy.edgeidentity.settings import Settings
 from canopy.identity.identity import BUNDLE_FILE, SVID_FILE
-from canopy.identity.sources import Identity, Source, write_identity
+from canopy.identity.join import JoinSource
+from canopy.identity.sources import Identity, write_identity
 from canopy.runtime.clock import Clock
 
 log = logging.getLogger("canopy.edgeidentity")
@@ -40,18 +40,21 @@ def _hint(source: str) -> str:
     return "is this site's SPIRE agent up, and has it an entry for this process?"
 
 
-async def bring(settings: Settings, folders: Folders, join: Callable[[], Source]) -> None:
-    """Bring the files and renew them, until cancelled or until something fails. `join` makes the source `join`."""
+async def bring(settings: Settings, folders: Folders, clock: Clock) -> None:
+    """Bring the files and renew them, until cancelled or until something fails."""
     match settings.source:
         case "join":
-            await _follow(join(), folders.link)
+            await _joined(JoinSource(folders.join, clock=clock), folders.link)
         case "workload-api":
             await _helped(settings.workload_socket, folders.link)
         case "files":
             await asyncio.Event().wait()  # others write them
 
 
-async def _follow(source: Source, folder: Path) -> None:
+async def _joined(source: JoinSource, folder: Path) -> None:
+    """What is kept is written at once, also when its time is over: the leaf starts with it, and serves the node."""
+    if (kept := source.kept()) is not None:
+        await asyncio.to_thread(_write, folder, kept)
     await asyncio.to_thread(_write, folder, await source.first())
     async for identity in source.changes():
         await asyncio.to_thread(_write, folder, identity)

@@ -1,0 +1,260 @@
+"""A node for the tests of the unit: a real nats-server on the unit's own configuration, this unit and DeviceTwin on it,
+MetaManager's set in the hand of the test, and devices that are stock MQTT clients with certificates of the node.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import ssl
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import msgspec
+import pytest
+
+from canopy.bus import Bus, Connection, Place
+from canopy.bus.environment import Environment
+from canopy.contracts import catalogue as c
+from canopy.contracts.wire import AsOf, Entry, PageAnswer, PageAsk, Put, SetChanged
+from canopy.devicetwin.settings import Settings as TwinSettings
+from canopy.devicetwin.unit import DeviceTwin
+from canopy.edgeidentity import prepare
+from canopy.edgeidentity.settings import Settings
+from canopy.edgeidentity.unit import EdgeIdentity
+from canopy.identity import ids
+from canopy.identity.builtin import Builtin
+from canopy.identity.identity import Identity, write_identity
+from canopy.identity.sources import FileSource
+from canopy.identity.svid import Svid, make_csr, new_key
+from canopy.runtime.clock import SystemClock
+from canopy.runtime.health import Health, Metrics
+from canopy.runtime.settings import Shared
+from canopy.runtime.telemetry import Telemetry
+from canopy.sync.down import Wanted
+from canopy.sync.sets import digest
+from canopy.testing.child import HOST, free_port
+from canopy.testing.servers import NatsServer
+from canopy.testing.wait import until
+
+NODE, TD = "edge.1", "canopy.test"
+LEAF = ids.local(TD, NODE, "leaf")
+TOPIC = "$hw/events/device/default/"
+
+
+def put(name: str) -> Put:
+    """A Device as MetaManager hands it on."""
+    body = {
+        "metadata": {"name": name, "namespace": "default", "uid": f"u-{name}", "resourceVersion": "7"},
+        "spec": {"deviceModelRef": {"name": "light"}, "properties": []},
+    }
+    raw = json.dumps(body).encode()
+    return Put(Entry("Device", "default", name, f"u-{name}", digest(raw)), msgspec.Raw(raw))
+
+
+class Meta:
+    """Answers page asks with the set that the test gives it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus, self._wanted, self._at = bus, Wanted(()), 0
+
+    async def open(self) -> None:
+        await self._bus.serve(c.META_PAGE, self._page)
+
+    async def set(self, *names: str) -> None:
+        self._wanted, self._at = Wanted(map(put, names)), self._at + 1
+        await self._bus.say(c.META_CHANGED, SetChanged(as_of=self._as_of(), hash=self._wanted.hash), channel="devices")
+
+    def _as_of(self) -> AsOf:
+        return AsOf(epoch=1, revisions={"Device": self._at})
+
+    async def _page(self, ask: PageAsk, place: Place[PageAsk]) -> PageAnswer:
+        return self._wanted.answer(ask, self._as_of())
+
+
+class Device:
+    """An MQTT client with a certificate, that says and hears on its own topics."""
+
+    def __init__(self, client: aiomqtt.Client, name: str) -> None:
+        self.client, self.name = client, name
+        self.heard: list[tuple[str, Any]] = []
+
+    async def say(self, key: str, value: str) -> None:
+        """Report one property, QoS 1."""
+        twin = {key: {"actual": {"value": value}, "metadata": {"type": "string"}}}
+        await self.client.publish(f"{TOPIC}{self.name}/twin/update", json.dumps({"twin": twin}), qos=1)
+
+    async def twin(self) -> dict[str, str]:
+        """The values that DeviceTwin holds."""
+        event = uuid.uuid4().hex
+        body = json.dumps({"event_id": event})
+        await self.client.publish(f"{TOPIC}{self.name}/twin/get", body, qos=0)
+
+        def answer() -> Any:
+            return [b for t, b in self.heard if t.endswith("/twin/get/result") and b["event_id"] == event]
+
+        found = (await until(answer))[0]["twin"]
+        return {key: value["actual"]["value"] for key, value in found.items() if "actual" in value}
+
+    async def listen(self) -> None:
+        async for message in self.client.messages:
+            self.heard.append((str(message.topic), json.loads(bytes(message.payload))))  # type: ignore[arg-type]
+
+
+class Node:
+    """What runs on it may be stopped and started again, one by one."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        self.directory = directory
+        self.port, self.mqtt_port = free_port(), free_port()
+        given = {"source": "files", "hub_url": "tls://127.0.0.1:9", "look_seconds": 0.05, **settings}
+        listens = {"leaf_listen": f"{HOST}:{self.port}", "mqtt_listen": f"{HOST}:{self.mqtt_port}"}
+        self.settings = Settings(**listens, **given)
+        self.shared = Shared(node_name=NODE, nats_url=f"nats://{HOST}:{self.port}", data_dir=directory)
+        self.files = prepare.Node(self.shared, self.settings, SystemClock(), random.Random(1))
+        self.folders = self.files.folders
+        self.fleet = Builtin(directory / "fleet", TD)
+        self.health = Health("edgeidentity")
+        self.stack = AsyncExitStack()
+        self.units: dict[str, AsyncExitStack] = {}
+        self.leaf: NatsServer
+        self.meta: Meta
+        self.identity: EdgeIdentity
+        self.lost: list[str] = []
+
+    async def open(self) -> None:
+        """Files, the leaf, MetaManager; no unit yet."""
+        await self.link()
+        await self.stack.enter_async_context(self.files.prepared())
+        self.leaf = NatsServer(self.folders.config.read_text(), self.folders.root, (self.port, self.mqtt_port))
+        await self.leaf.start()
+        self.stack.push_async_callback(self.leaf.kill)
+        self.meta = Meta(await self.bus("metamanager"))
+        await self.meta.open()
+
+    async def link(self, ttl_seconds: float = 3600) -> Svid:
+        """A new certificate of the link, as the fleet would give it."""
+        key, id = new_key(), ids.node(TD, NODE)
+        minted = await self.fleet.mint(make_csr(key, id), id, ttl_seconds=ttl_seconds)
+        svid = Svid.of(minted.chain_pem, key)
+        write_identity(self.folders.link, Identity(svid, await self.fleet.bundle()))
+        return svid
+
+    async def connection(self, unit: str, stack: AsyncExitStack | None = None) -> Connection:
+        source, name = FileSource(self.folders.unit(unit)), f"{unit}@{NODE}"
+        url = self.shared.nats_url
+        found = await Connection.open(url, name=name, identity=source, expected=frozenset({LEAF}))
+        found.on_lost(lambda: self.lost.append(unit))
+        (stack or self.stack).push_async_callback(found.close, False)
+        return found
+
+    async def bus(self, unit: str) -> Bus:
+        bus = Bus(await self.connection(unit), unit, Telemetry(unit, enabled=False))
+        await bus.open()
+        return bus
+
+    async def start(self, *units: str) -> None:
+        """Run edgeidentity or devicetwin until `stop`."""
+        for unit in units:
+            self.units[unit] = stack = AsyncExitStack()
+            shared = self.shared.model_copy(update={"identity_dir": str(self.folders.unit(unit))})
+            connection, telemetry = await self.connection(unit, stack), Telemetry(unit, enabled=False)
+            health = self.health if unit == "edgeidentity" else Health(unit)
+            env = Environment(shared, connection, telemetry, health, Metrics())
+            await stack.enter_async_context(_running(self._build(unit, env)))
+
+    def _build(self, unit: str, env: Environment) -> Any:
+        if unit == "devicetwin":
+            return DeviceTwin(env, TwinSettings())
+        self.identity = EdgeIdentity(env, self.settings, SystemClock(), random.Random(2))
+        return self.identity
+
+    async def stop(self, *units: str) -> None:
+        for unit in units:
+            await self.units.pop(unit).aclose()
+
+    async def close(self) -> None:
+        await self.stop(*reversed(list(self.units)))
+        await self.stack.aclose()
+
+    def gate(self) -> str:
+        """What the gate waits for; "" while it is open."""
+        return next((check.detail for check in self.health.checks if check.check == "gate"), "not said")
+
+    async def opened(self) -> None:
+        await until(lambda: not self.gate())
+
+    # --- devices ------------------------------------------------------------------------------------------------------
+    async def tls(self, name: str, authority: Builtin | None = None, id: ids.SpiffeId | None = None) -> ssl.SSLContext:
+        """What a device that was just given a certificate brings with it: a stock context, the host name checked."""
+        key, id = new_key(), id or ids.device(TD, NODE, "default", name)
+        minted = await (authority or self.files.authority).mint(make_csr(key, id), id, ttl_seconds=600)
+        path = self.directory / f"{name}.pem"
+        path.write_bytes(Svid.of(minted.chain_pem, key).pem)
+        context = ssl.create_default_context(cafile=str(self.folders.leaf / "bundle.pem"))
+        context.load_cert_chain(path)
+        return context
+
+    @asynccontextmanager
+    async def device(self, name: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Device]:
+        """Raises aiomqtt.MqttError where it is not let in."""
+        context = tls or await self.tls(name)
+        identifier = f"{name}-{uuid.uuid4().hex[:6]}"
+        async with aiomqtt.Client("localhost", self.mqtt_port, identifier=identifier, tls_context=context) as client:
+            client.pending_calls_threshold = 1000
+            one = Device(client, name)
+            listening = asyncio.create_task(one.listen())
+            await client.subscribe(f"{TOPIC}{name}/twin/get/result")
+            try:
+                yield one
+            finally:
+                listening.cancel()
+                with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
+                    await listening
+
+    async def let_in(self, name: str, tls: ssl.SSLContext | None = None) -> bool:
+        """Whether the device is let in now."""
+        try:
+            async with self.device(name, tls):
+                return True
+        except aiomqtt.MqttError:
+            return False
+
+
+@asynccontextmanager
+async def _running(unit: Any) -> AsyncIterator[None]:
+    started = asyncio.Event()
+    task = asyncio.create_task(unit.run(started.set))
+    try:
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait({task, waiting}, timeout=15, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            task.result()
+        yield
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def open_node(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """`await open_node(svid_ttl_seconds=2, ...)`: a node with these settings of edgeidentity, its leaf running."""
+    opened: list[Node] = []
+
+    async def open_one(**settings: Any) -> Node:
+        found = Node(tmp_path / "node", **settings)
+        opened.append(found)
+        await found.open()
+        return found
+
+    yield open_one
+    for node in opened:
+        await node.close()
