@@ -23,12 +23,16 @@ def joined(known: NodeIdentity | None, node: str, public_key: str, by: str, now_
     """The node as it is from now on; a new machine takes the place of the one before. Raises Refused."""
     if known is not None and known.revoked_at:
         raise _revoked(known)
-    if known is not None and by.startswith(MANUFACTURER) and known.by != by and known.public_key != public_key:
+    if known is not None and known.public_key and by.startswith(MANUFACTURER) and not _same(known, public_key, by):
         reason = (
             f"{node} has joined by another way ({known.by}): an operator must say so, by `canopy node token {node}`"
         )
         raise Refused(403, "taken", reason)
     return NodeIdentity(node=node, public_key=public_key, joined_at=now_ms, by=by)
+
+
+def _same(known: NodeIdentity, public_key: str, by: str) -> bool:
+    return known.by == by or known.public_key == public_key
 
 
 def renewable(known: NodeIdentity | None, node: str, proven: bool, grace_ms: int, now_ms: int) -> NodeIdentity:

@@ -22,7 +22,8 @@ class Limits:
         self._per_second, self._burst, self._most = per_second, burst, most
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def __len__(self) -> int:
+    @property
+    def addresses(self) -> int:
         return len(self._buckets)
 
     def take(self, address: str, now: float) -> float:

@@ -27,6 +27,8 @@ def test_a_manufacturers_certificate_takes_no_place_that_an_operator_gave() -> N
     with pytest.raises(Refused, match="canopy node token edge-1"):
         joined(EDGE, "edge-1", "other", MADE_BY, NOW)
     assert joined(joined(None, "edge-1", "key", MADE_BY, NOW), "edge-1", "other", MADE_BY, NOW).public_key == "other"
+    restored = NodeIdentity(node="edge-1")  # revoked and let in again before it ever joined
+    assert joined(restored, "edge-1", "key", MADE_BY, NOW).public_key == "key"
     with pytest.raises(Refused, match="another way"):
         joined(joined(None, "edge-1", "key", MADE_BY, NOW), "edge-1", "other", MANUFACTURER + "acme 8", NOW)
 
