@@ -1,22 +1,28 @@
-"""One connection to a nats-server, shared by the units of a process. It reconnects for ever, with jitter."""
+"""One connection to a nats-server, shared by the units of a process. It reconnects for ever, with jitter, and where the
+process has an identity its certificate is renewed without anybody noticing (`rotation`).
+"""
 
 import asyncio
-import contextlib
 import logging
 import random
-import ssl
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import nats
-from nats.aio.client import Client
 from nats.aio.msg import Msg
+
+from canopy.bus.client import FAILURES, Dial, NatsClient
+from canopy.bus.rotation import Identified, Rotation
+from canopy.bus.subscription import Callback, Subscription
+
+if TYPE_CHECKING:
+    from canopy.identity.sources import Identity, Source
+    from canopy.identity.tls import Expected
 
 log = logging.getLogger("canopy.bus")
 
-PING_SECONDS = 5
 RECONNECT_SECONDS = 0.2
-FLUSH_SECONDS = 2
 NOT_SENT = (
     nats.errors.OutboundBufferLimitError,
     nats.errors.ConnectionClosedError,
@@ -30,11 +36,20 @@ class NotConnected(Exception):
 
 
 class Connection:
-    """Wraps the client. `on_reconnect` hooks run after each reconnect, in the order in which they were added."""
+    """Wraps the client. `on_reconnect` hooks run after each reconnect, in the order in which they were added.
 
-    def __init__(self, url: str) -> None:
+    `identity` is what the connection bears now, None without TLS. `former` are connections that only take answers yet.
+    """
+
+    def __init__(self, url: str, dial: Dial, identified: Identified | None = None) -> None:
         self.url = url
-        self.client: Client = Client()
+        self.client = NatsClient()
+        self.former: set[NatsClient] = set()
+        self.subscriptions: dict[Subscription, None] = {}
+        self.changing = asyncio.Lock()
+        self.identity: Identity | None = None
+        self._dial, self._identified = dial, identified
+        self._gate: asyncio.Event | None = None
         self._hooks: list[Hook] = []
         self._lost: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -49,40 +64,75 @@ class Connection:
         name: str,
         user: str = "",
         password: str = "",
-        tls: ssl.SSLContext | None = None,
+        nkey_seed: str = "",
+        identity: "Source | None" = None,
+        expected: "Expected" = frozenset(),
         rng: random.Random | None = None,
     ) -> "Connection":
-        """Connect; while nobody listens at `url` (nats://host:port, several with commas), say so and try again."""
-        self, rng = cls(url), rng or random.Random()  # noqa: S311
+        """Connect; while nobody listens at `url` (nats://host:port, several with commas), say so and try again.
+
+        With a source of `identity` over TLS, to a server whose SPIFFE ID is `expected`; the first one is waited for.
+        """
+        rng = rng or random.Random()  # noqa: S311
         wait = RECONNECT_SECONDS * rng.uniform(0.75, 1.5)  # each process its own
+        dial = Dial(tuple(url.split(",")), name, wait, user, password, nkey_seed)
+        identified = Identified(identity, expected) if identity is not None else None
+        self = cls(url, dial, identified)
+        if identified is not None:
+            await identified.first()
+            self._run(Rotation(self, identified, rng).run())
         while True:
             try:
-                await self._connect(name, user, password, tls, wait)
-                self._failures = 0
+                self._take(await self.dial())
                 return self
-            except (TimeoutError, OSError, nats.errors.Error) as e:
+            except FAILURES as e:
                 await self._error(e)
                 await asyncio.sleep(wait)
+            except BaseException:
+                await self.close(False)
+                raise
 
-    async def _connect(self, name: str, user: str, password: str, tls: ssl.SSLContext | None, wait: float) -> None:
-        options: dict[str, Any] = {"user": user, "password": password} if user else {}
-        if tls is not None:
-            options["tls"] = tls
-        self.client = await nats.connect(
-            servers=self.url.split(","),
-            name=name,
-            allow_reconnect=True,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=wait,
-            connect_timeout=5,
-            ping_interval=PING_SECONDS,
-            max_outstanding_pings=2,
-            error_cb=self._error,
-            disconnected_cb=self._disconnected,
-            reconnected_cb=self._reconnected,
-            **options,
-        )
+    # --- for `rotation` -----------------------------------------------------------------------------------------------
+    async def dial(self) -> NatsClient:
+        """A further connection, with the newest certificate, to the same server if it can. Raises FAILURES."""
+        at = self.client.connected_url
+        first = at.geturl() if at is not None else ""
+        newest, tls = (self._identified.newest, self._identified.context) if self._identified else (None, None)
+        client = await self._dial(tls, self._error, first)
+        client.identity = newest
+        return client
 
+    async def go_over(self, new: NatsClient) -> bool:
+        """Say all further things over `new`, after what was said before; False if that may not have arrived."""
+        old, self._gate = self.client, asyncio.Event()
+        try:
+            whole = await old.flushed()
+            if not whole:
+                new.send_first(old.unsent())
+            self.former.add(old)
+            old.retire()
+            self._take(new)
+            return whole
+        finally:
+            gate, self._gate = self._gate, None
+            gate.set()
+
+    def was_away(self) -> None:
+        """Between two connections something may have been missed: as after a reconnect."""
+        for lost in list(self._lost):
+            lost()
+        self._run_hooks()
+
+    def seconds(self) -> float:
+        """By the wall clock, since 1970."""
+        return time.time()
+
+    def _take(self, client: NatsClient) -> None:
+        self.client, self.identity = client, client.identity
+        self._down, self._failures = False, 0
+        client.tell(self._disconnected, self._reconnected)
+
+    # --- for units ----------------------------------------------------------------------------------------------------
     def on_reconnect(self, hook: Hook) -> None:
         """Run `hook` after each reconnect."""
         self._hooks.append(hook)
@@ -108,49 +158,52 @@ class Connection:
     @property
     def server_run(self) -> str:
         """The id that the connected server made for itself when it started."""
-        return str(self.client._server_info.get("server_id", ""))
+        return self.client.server_run
 
     async def close(self, drain: bool = True) -> None:
         """Finish what is in hand (bounded), then close."""
+        for task in list(self._tasks):
+            if task is not asyncio.current_task():
+                task.cancel()
+        for former in list(self.former):
+            await former.ended()
         if self.client.is_closed:
             return
         try:
             if drain and self.client.is_connected:
                 await asyncio.wait_for(self.client.drain(), 5)
-            else:
-                await self._close()
-        except (TimeoutError, nats.errors.Error):
-            await self._close()
-
-    async def _close(self) -> None:
-        if (
-            not self.client.is_connected
-        ):  # what waits has nowhere to go; the client would try, fail, and leave its tasks
-            self.client._pending.clear()
-            self.client._pending_data_size = 0
-        await self.client.close()
+                return
+        except FAILURES:
+            log.debug("drain", exc_info=True)
+        await self.client.ended()
 
     async def flush(self) -> None:
-        """Until the server has taken what was sent and subscribed; at once if there is no server.
-
-        The client's own flush writes its PING in front of what is still pending: that has to go out first, or the
-        PONG says nothing of it.
-        """
-        with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):
-            if self.client.is_connected:
-                async with asyncio.timeout(FLUSH_SECONDS):
-                    await self.client._flush_pending(force_flush=True)
-                await self.client.flush(FLUSH_SECONDS)
+        """Until the server has taken what was sent and subscribed; at once if there is no server."""
+        await self.client.flushed()
 
     async def publish(self, subject: str, data: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
         """Send, or keep for the next connection. Raises NotConnected when too much is kept already, or it is closed."""
-        try:
-            await self.client.publish(subject, data, reply=reply, headers=headers)
-        except NOT_SENT as e:
-            raise NotConnected(str(e)) from None
+        if self._gate is not None:
+            await self._gate.wait()
+        await _publish(self.client, subject, data, reply, headers)
 
-    async def subscribe(self, subject: str, cb: Callable[[Msg], Awaitable[None]], queue: str = "") -> Any:
-        return await self.client.subscribe(subject, queue=queue, cb=cb)
+    async def answer(self, message: Msg, data: bytes, headers: dict[str, str] | None = None) -> None:
+        """Answer `message`, over the connection that it came by while that is there: the right to answer is there."""
+        came = message._client
+        if came in self.former and came.is_connected:
+            return await _publish(came, message.reply, data, "", headers)
+        await self.publish(message.reply, data, headers=headers)
+
+    async def subscribe(self, subject: str, cb: Callback, queue: str = "") -> Subscription:
+        """Take what comes on `subject`, over this connection and those that follow it, until `unsubscribe`."""
+        async with self.changing:
+            subscription = Subscription(subject, queue, cb, self._forget)
+            await subscription.bind(self.client)
+            self.subscriptions[subscription] = None
+            return subscription
+
+    def _forget(self, subscription: Subscription) -> None:
+        self.subscriptions.pop(subscription, None)
 
     async def _error(self, e: Exception) -> None:
         """While there is no connection this comes at each try: said at first, then about once a minute."""
@@ -170,14 +223,29 @@ class Connection:
     async def _reconnected(self) -> None:
         log.info("connection to %s is back", self.url)
         self._down, self._failures = False, 0
-        for hook in list(self._hooks):
-            task = asyncio.get_running_loop().create_task(self._run(hook))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if self._identified is not None:
+            self.identity = self._identified.newest
+        self._run_hooks()
 
-    @staticmethod
-    async def _run(hook: Hook) -> None:
-        try:
-            await hook()
-        except Exception:
-            log.exception("after a reconnect")
+    def _run_hooks(self) -> None:
+        for hook in list(self._hooks):
+            self._run(hook())
+
+    def _run(self, work: Awaitable[None]) -> None:
+        task = asyncio.get_running_loop().create_task(_guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _publish(client: NatsClient, subject: str, data: bytes, reply: str, headers: dict[str, str] | None) -> None:
+    try:
+        await client.publish(subject, data, reply=reply, headers=headers)
+    except NOT_SENT as e:
+        raise NotConnected(str(e)) from None
+
+
+async def _guarded(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("after a reconnect")

@@ -153,9 +153,9 @@ class Dispatch:
                 log.warning("%s: %s", message.subject, outcome)
             return None
         if isinstance(outcome, Exception):
-            return await self._connection.publish(message.reply, b"", headers=to_headers(outcome))
+            return await self._connection.answer(message, b"", to_headers(outcome))
         if outcome is not None:
-            await self._connection.publish(message.reply, outcome)
+            await self._connection.answer(message, outcome)
 
     def _fits(self, answer: Any) -> bytes:
         body = answer if isinstance(answer, bytes) else encode(answer)

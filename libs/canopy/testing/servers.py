@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from canopy.bus.config import CLOUD, EDGE, Cluster, Hub, Leaf, route_url
+from canopy.bus.config import CLOUD, EDGE, Cluster, Hub, HubTrust, Leaf, LeafTrust, route_url
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
 from canopy.testing.child import HOST, LOOK_SECONDS, Child, free_port, tail
 
+NAME = "localhost"
+"""What the hub's certificate calls it: Go's TLS compares it with the address that it connects to."""
 READY_SECONDS = 20.0
 LEAF_MEMORY = "24MiB"
 """Go's soft limit of heap for a leaf: an edge has little memory."""
@@ -96,7 +98,7 @@ class NatsServer(Child):
 @dataclass(frozen=True, slots=True)
 class RunningHub:
     """A hub of one server, or of several. `passwords` by user (unit, and CLOUD for folded ones), `node_passwords` by
-    node. `client_url` names every server, with commas."""
+    node; none with certificates. `client_url` names every server, with commas."""
 
     servers: tuple[NatsServer, ...]
     client_url: str
@@ -115,8 +117,9 @@ class RunningHub:
 
     def leaf_url(self, node: str, *ports: int) -> str:
         """Where the leaf of `node` connects, with its credentials; `ports` are Links', if it goes through some."""
-        secret = self.node_passwords[node]
-        return ",".join(f"nats-leaf://{node}:{secret}@{HOST}:{port}" for port in ports or self.leaf_ports)
+        secret = self.node_passwords.get(node)
+        at = f"nats-leaf://{node}:{secret}@{HOST}" if secret else f"tls://{NAME}"
+        return ",".join(f"{at}:{port}" for port in ports or self.leaf_ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class RunningLeaf:
     client_url: str
     mqtt_port: int
     passwords: dict[str, str]
+    config: Leaf
 
 
 async def hub(
@@ -136,32 +140,34 @@ async def hub(
     nodes: Iterable[str] = (),
     port: int = 0,
     servers: int = 1,
+    trust: HubTrust | None = None,
 ) -> RunningHub:
     """Start a hub with a user for each of `units` and `nodes`; `port` is the clients', 0 takes a free one. Several
     `servers` are one clustered hub, each in a folder of its own; its streams are made with three copies by whoever
-    says so (CANOPY_STREAM_REPLICAS)."""
-    passwords, node_passwords = _passwords(units), _passwords(nodes)
+    says so (CANOPY_STREAM_REPLICAS). With `trust` nobody has a password."""
+    passwords, node_passwords = ({}, {}) if trust else (_passwords(units), _passwords(nodes))
     clients = [port or free_port(), *(free_port() for _ in range(servers - 1))]
     leaves = [free_port() for _ in clients]
-    clusters = _clusters(servers) if servers > 1 else [None]
+    clusters = _clusters(servers, NAME if trust else HOST) if servers > 1 else [None]
     started = []
     for client, port_of_leaves, cluster in zip(clients, leaves, clusters, strict=True):
         folder = directory / cluster.name if cluster else directory
         listens = (f"{HOST}:{client}", f"{HOST}:{port_of_leaves}")
-        config = Hub(str(folder / "js"), passwords, node_passwords, *listens, cluster=cluster)
+        config = Hub(str(folder / "js"), passwords, node_passwords, *listens, cluster=cluster, trust=trust)
         started.append(NatsServer.open(config.text(), folder, (client, port_of_leaves)))
     running = tuple(await asyncio.gather(*started))
     url = ",".join(f"nats://{HOST}:{client}" for client in clients)
     return RunningHub(running, url, tuple(leaves), passwords, node_passwords)
 
 
-def _clusters(servers: int) -> list[Cluster | None]:
+def _clusters(servers: int, name: str) -> list[Cluster | None]:
     """What each of several servers is told of the others."""
     secret = secrets.token_urlsafe(18)
-    listens = [f"{HOST}:{free_port()}" for _ in range(servers)]
+    ports = [free_port() for _ in range(servers)]
+    routes = {port: route_url(f"{name}:{port}", secret) for port in ports}
     return [
-        Cluster(f"hub-{i}", mine, secret, tuple(route_url(other, secret) for other in listens if other != mine))
-        for i, mine in enumerate(listens, start=1)
+        Cluster(f"hub-{i}", f"{HOST}:{mine}", secret, tuple(url for port, url in routes.items() if port != mine))
+        for i, mine in enumerate(ports, start=1)
     ]
 
 
@@ -172,14 +178,17 @@ async def leaf(
     units: Iterable[str] = (*EDGE_UNITS, EDGE),
     port: int = 0,
     mqtt_port: int = 0,
+    trust: LeafTrust | None = None,
 ) -> RunningLeaf:
-    """Start the leaf of `node`; it joins the hub at `hub_leaf_url` whenever that is there."""
+    """Start the leaf of `node`; it joins the hub at `hub_leaf_url` whenever that is there. With `trust` nobody has a
+    password."""
     client, mqtt = port or free_port(), mqtt_port or free_port()
-    passwords = _passwords(units)
+    passwords = {} if trust else _passwords(units)
     listens = (f"{HOST}:{client}", f"{HOST}:{mqtt}")
-    config = Leaf(node, str(directory / "js"), passwords, hub_leaf_url, *listens, machine=secrets.token_hex(4))
+    machine = secrets.token_hex(4)
+    config = Leaf(node, str(directory / "js"), passwords, hub_leaf_url, *listens, machine=machine, trust=trust)
     server = await NatsServer.open(config.text(), directory, (client, mqtt), {"GOMEMLIMIT": LEAF_MEMORY})
-    return RunningLeaf(server, node, f"nats://{HOST}:{client}", mqtt, passwords)
+    return RunningLeaf(server, node, f"nats://{HOST}:{client}", mqtt, passwords, config)
 
 
 def _passwords(users: Iterable[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from canopy.bus.dispatch import TRIES, Dispatch
 from canopy.contracts import catalogue as c
@@ -19,8 +20,8 @@ class FakeConnection:
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes, Any]] = []
 
-    async def publish(self, subject: str, data: bytes, headers: Any = None) -> None:
-        self.sent.append((subject, data, headers))
+    async def answer(self, message: Msg, data: bytes, headers: Any = None) -> None:
+        self.sent.append((message.reply, data, headers))
 
 
 class Desk:

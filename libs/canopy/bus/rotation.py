@@ -1,0 +1,135 @@
+"""A connection's certificate follows its source: a second connection is made with the newer one, takes over, and the
+first one ends. Nothing is lost on the way, and nobody waits longer than for a round trip. `Connection` runs it.
+"""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from canopy.bus.client import FAILURES, NatsClient
+from canopy.runtime.logs import once_per
+
+if TYPE_CHECKING:
+    from canopy.bus.connection import Connection
+    from canopy.identity.sources import Identity, Source
+    from canopy.identity.tls import Expected, Rotating
+
+log = logging.getLogger("canopy.bus")
+LINGER_SECONDS = 5.0
+"""For answers to what came over the old connection: the server takes them there only."""
+SPREAD, MOST_SPREAD_SECONDS = 0.1, 10.0
+"""Of what is left of the old certificate: so many processes do not come at once."""
+RETRY_SECONDS = 1.0
+OTHER_SERVER_SECONDS = 0.25
+"""Until the servers of a cluster have told each other what is subscribed."""
+SAY_AGAIN_SECONDS = 30.0
+
+
+@dataclass
+class Identified:
+    """Who a process is at its server: the source of its certificates, and whom it expects at the other end."""
+
+    source: "Source"
+    expected: "Expected"
+    newest: "Identity | None" = None
+    context: "Rotating | None" = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def first(self) -> None:
+        """Wait for an identity, and make the context of all connections of it."""
+        from canopy.identity.tls import client_context  # only here: a process without identity needs no cryptography
+
+        self.newest = await self.source.first()
+        self.context = client_context(self.newest, self.expected)
+
+    async def follow(self) -> None:
+        """Take what the source gives, until cancelled."""
+        async for identity in self.source.changes():
+            assert self.context is not None
+            try:
+                self.context.renew(identity)
+            except (OSError, ValueError) as e:
+                log.warning("the newer certificate of %s is of no use: %s", identity.svid.id, e)
+                continue
+            self.newest = identity
+            self.changed.set()
+
+
+class Rotation:
+    """`run` until cancelled."""
+
+    def __init__(self, connection: "Connection", identified: Identified, rng: random.Random) -> None:
+        self._connection, self._identified, self._rng = connection, identified, rng
+        self._say = once_per(SAY_AGAIN_SECONDS)
+        self._lingering: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        following = asyncio.create_task(self._identified.follow())
+        try:
+            while True:
+                await self._identified.changed.wait()
+                self._identified.changed.clear()
+                await self._renew()
+        finally:
+            following.cancel()
+            for task in self._lingering:
+                task.cancel()
+            await asyncio.gather(following, *self._lingering, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        """Until the connection bears the newest certificate, by our doing or because it broke meanwhile."""
+        await asyncio.sleep(self._spread())
+        while self._outdated():
+            if self._connection.connected:
+                try:
+                    await self._take_over(await self._connection.dial())
+                    continue
+                except FAILURES as e:
+                    if self._say("try"):
+                        log.warning(
+                            "a connection with the newer certificate: %s; trying on", str(e) or type(e).__name__
+                        )
+            await asyncio.sleep(RETRY_SECONDS * self._rng.uniform(0.5, 1.5))
+
+    def _outdated(self) -> bool:
+        now, newest = self._connection.identity, self._identified.newest
+        return now is not None and newest is not None and now.svid.serial != newest.svid.serial
+
+    def _spread(self) -> float:
+        now = self._connection.identity
+        left = max(0.0, now.svid.not_after - self._connection.seconds()) if now is not None else 0.0
+        return self._rng.uniform(0, min(MOST_SPREAD_SECONDS, SPREAD * left))
+
+    async def _take_over(self, new: NatsClient) -> None:
+        """`new` carries all from now on. In this order: subscribe there, send what waits here, go over, leave here."""
+        connection = self._connection
+        async with connection.changing:
+            old = connection.client
+            subscriptions = list(connection.subscriptions)
+            overlaps = [await subscription.double(new) for subscription in subscriptions]
+            await new.flushed()
+            whole = await connection.go_over(new)
+            if new.server_run != old.server_run:
+                await asyncio.sleep(OTHER_SERVER_SECONDS)
+            for overlap in overlaps:
+                await overlap.leave()
+            whole = await old.flushed() and whole
+            await new.flushed()
+        lingering = asyncio.create_task(self._linger(old))
+        self._lingering.add(lingering)
+        lingering.add_done_callback(self._lingering.discard)
+        await asyncio.gather(*(overlap.hand_over() for overlap in overlaps))
+        for subscription in subscriptions:
+            subscription.settled()
+        if not whole or new.server_run != old.server_run:
+            connection.was_away()
+        log.debug("the connection to %s has a newer certificate", connection.url)
+
+    async def _linger(self, old: NatsClient) -> None:
+        try:
+            await asyncio.sleep(LINGER_SECONDS)
+        finally:
+            self._connection.former.discard(old)
+            await old.ended()
