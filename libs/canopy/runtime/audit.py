@@ -58,8 +58,10 @@ class AuditLog:
         where: str = "",
         serial: str = "",
         not_after: int = 0,
+        same_seconds: float = SAME_SECONDS,
     ) -> AuditRecord:
-        """A decision, on the disk when this returns (a repeated one when it is sent)."""
+        """A decision, on the disk when this returns. What was decided within `same_seconds` already (0: each is one of
+        its own), but for serial and end, counts that record up: in memory, and at the cloud a little later."""
         now = self._clock.now_ms()
         made = AuditRecord(
             id=secrets.token_hex(ID_BYTES), at=now, what=what, outcome=outcome, who=who, subject=subject,
@@ -67,7 +69,7 @@ class AuditLog:
         )  # fmt: skip
         made = replace(made, **{name: getattr(made, name)[:LONGEST] for name in _TEXTS})
         self.total += 1
-        if (known := self._again(made)) is not None:
+        if (known := self._again(made, same_seconds)) is not None:
             return known
         self._keep(made)
         self._file.append(made)
@@ -89,12 +91,13 @@ class AuditLog:
                 self._due[record.id] = self._clock.monotonic() + AGAIN_SECONDS
         self._file.tidy(list(self._unsent.values()), KEPT_RECORDS)
 
-    def _again(self, made: AuditRecord) -> AuditRecord | None:
+    def _again(self, made: AuditRecord, same_seconds: float) -> AuditRecord | None:
         decision = _decision(made)
         known = self._recent.get(decision)
-        if known is None or made.at - known.at > SAME_SECONDS * 1000 or made.at < known.at:
+        if known is None or not same_seconds or made.at - known.at > same_seconds * 1000 or made.at < known.at:
             return None
-        counted = replace(known, count=known.count + 1, last=made.at)
+        newest = {"serial": made.serial, "not_after": made.not_after}
+        counted = replace(known, count=known.count + 1, last=made.at, **newest)
         self._recent[decision] = counted
         if known.id not in self._unsent:
             self._due[known.id] = self._clock.monotonic() + AGAIN_SECONDS
@@ -116,4 +119,4 @@ class AuditLog:
 
 
 def _decision(record: AuditRecord) -> Decision:
-    return (record.what, record.outcome, record.who, record.subject, record.reason, record.where, record.serial)
+    return (record.what, record.outcome, record.who, record.subject, record.reason, record.where)

@@ -15,11 +15,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as Unreadable
 
 from canopy.runtime.settings_faults import NESTED, prefix, prose, sentence, shown, unreadable, variable
-from canopy.runtime.settings_kinds import HttpUrl, Listen, NatsUrl, NodeName, TrustDomain, host_and_port, is_loopback
+from canopy.runtime.settings_kinds import (
+    HttpUrl,
+    Listen,
+    ListenOrNot,
+    NatsUrl,
+    NodeName,
+    TrustDomain,
+    host_and_port,
+    is_loopback,
+)
 
 __all__ = [
     "HttpUrl",
     "Listen",
+    "ListenOrNot",
     "NatsUrl",
     "NodeName",
     "SettingsError",

@@ -55,6 +55,8 @@ NodeName = Annotated[str, AfterValidator(_node_name)]
 TrustDomain = Annotated[str, AfterValidator(_trust_domain)]
 NatsUrl = Annotated[str, AfterValidator(_nats_url)]
 Listen = Annotated[str, AfterValidator(_listen)]
+ListenOrNot = Annotated[str, AfterValidator(lambda value: value and _listen(value))]
+"""Empty: it does not listen."""
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 

@@ -22,7 +22,7 @@ from canopy.identity import ids
 from canopy.identity.authority import AuthorityAway, AuthorityRefused, Minted
 from canopy.identity.ids import BadId, SpiffeId
 from canopy.identity.svid import BadSvid, Bundle, certificates
-from canopy.runtime.audit import AuditLog
+from canopy.runtime.audit import SAME_SECONDS, AuditLog
 from canopy.runtime.clock import Clock
 
 log = logging.getLogger("canopy.edgeidentity")
@@ -82,11 +82,11 @@ class Desk:
         audit: AuditLog,
         clock: Clock,
         places: Places,
-        changed: Callable[[Name], None],
+        changed: Callable[[Name | None], None],
         settled: Callable[[], Awaitable[bool]],
     ) -> None:
-        """`changed` hears of a device whose identity, password or rights are others now; `settled` waits, not for long,
-        until the leaf knows it."""
+        """`changed` hears of a device whose identity, password or rights are others now (None: of an app); `settled`
+        waits, not for long, until the leaf knows it."""
         self._td, self._node, self._authority, self._devices, self._book = td, node, authority, devices, book
         self._audit, self._clock, self._places = audit, clock, places
         self._changed, self._settled = changed, settled
@@ -201,6 +201,8 @@ class Desk:
         id = ids.app(self._td, self._node, ask.app)
         minted = await self._authority.mint(ask.csr.encode(), id, ttl_seconds=_ttl(ask.ttl_seconds))
         answer = await self._certified(id, minted)
+        await asyncio.to_thread(self._book.app, ask.app, self._clock.now_ms(), answer.not_after, _serial(answer))
+        self._changed(None)
         self._audit.record(
             "workload", who=str(id), reason=ask.workload, where=_where(peer), serial=_serial(answer),
             not_after=answer.not_after,
@@ -218,7 +220,7 @@ class Desk:
         who = f"{peer} ({ask.by})" if ask.by and ask.by != str(peer) else str(peer)
         self._audit.record(
             WHAT[type(ask)], outcome=outcome, who=who, subject=f"{ask.namespace}/{ask.name}", reason=reason,
-            where=_where(peer), serial=serial, not_after=not_after,
+            where=_where(peer), serial=serial, not_after=not_after, same_seconds=0 if outcome == "ok" else SAME_SECONDS,
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from canopy.bus.config import Leaf
-from canopy.bus.rights import Permissions, app_rights, device_rights
+from canopy.bus.rights import Permissions, app_rights, device_permissions, device_rights
 from canopy.bus.trust import LeafTrust
 from canopy.edgeidentity.core import Form, Guest
 from canopy.edgeidentity.folders import Folders, machine
@@ -54,4 +54,6 @@ class Config:
 
     def _rights(self, guest: Guest) -> Permissions:
         node = self.trust.node
+        if not guest.name:  # whoever comes by the plain port
+            return device_permissions()
         return device_rights(guest.namespace, guest.name, node) if guest.namespace else app_rights(node)

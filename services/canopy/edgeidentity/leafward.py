@@ -41,6 +41,7 @@ ASK_SECONDS = 0.1
 """Between two asks of DeviceTwin while devices wait for it."""
 FIRST_SECONDS, MOST_SECONDS = 0.2, 10.0
 SAY_AGAIN_SECONDS = 60.0
+SETTLED_SECONDS, SETTLED_LOOK_SECONDS = 5.0, 0.02
 
 
 class Refused(Exception):
@@ -90,6 +91,13 @@ class Leafward:
         """Whom the leaf lets in now, besides units."""
         loaded = self.state.loaded
         return loaded.guests or frozenset() if loaded is not None else frozenset()
+
+    async def settled(self, seconds: float = SETTLED_SECONDS) -> bool:
+        """Whether the leaf runs with what it should, within so long; at once False while it is away."""
+        until = self._clock.monotonic() + seconds
+        while self.state.run and self.state.loaded != self.state.wanted and self._clock.monotonic() < until:
+            await self._clock.sleep(SETTLED_LOOK_SECONDS)
+        return bool(self.state.run) and self.state.loaded == self.state.wanted
 
     async def run(self) -> None:
         """Until cancelled."""

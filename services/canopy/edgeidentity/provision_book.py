@@ -1,4 +1,4 @@
-"""What this node gave to its devices, in one file: generations of their identities, and hashes of their passwords.
+"""What this node gave to its devices and apps, in one file: generations of identities, and hashes of passwords.
 
 A device's SPIFFE ID ends in its generation once it was revoked: the leaf knows users by their SPIFFE IDs, so that what
 was given before names nobody any more, for ever, also when the device goes and comes back.
@@ -66,7 +66,9 @@ class Book:
         self._keep(name, Given(generation=self.of(name).generation + 1, revoked=now))
 
     def _keep(self, name: Name, given: Given) -> None:
-        key = _key(name)
+        self._put(_key(name), given)
+
+    def _put(self, key: str, given: Given) -> None:
         if key not in self._held and len(self._held) >= MOST_DEVICES:
             raise BookFull(f"{MOST_DEVICES} devices were given credentials on this node; no more are remembered")
         held = {**self._held, key: given}
@@ -83,12 +85,23 @@ class Book:
         except msgspec.DecodeError as e:
             raise OSError(f"{self._path} cannot be read ({e}): bring it back from a back-up, or remove it") from e
 
+    def app(self, name: str, now: int, not_after: int, serial: str) -> None:
+        """A workload of this node was given a certificate."""
+        self._put(APP + name, Given(provisioned=now, not_after=not_after, serial=serial))
+
+    def apps(self, now: int) -> list[tuple[str, SpiffeId]]:
+        """Workloads whose certificate is still good, with their SPIFFE IDs."""
+        found = [key[len(APP) :] for key, one in self._held.items() if key.startswith(APP) and one.not_after > now]
+        return [(name, ids.app(self._td, self._node, name)) for name in sorted(found)]
+
     @property
     def all(self) -> Mapping[str, Given]:
         return self._held
 
 
 NOTHING = Given()
+APP = "app:"
+"""Before the name of an app; a namespace holds no colon."""
 
 
 def _key(name: Name) -> str:

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from canopy.runtime.settings import Listen, UnitSettings
+from canopy.runtime.settings import Listen, ListenOrNot, UnitSettings, is_loopback
 
 DAY_SECONDS = 24 * 3600
 
@@ -48,6 +48,18 @@ class Settings(UnitSettings):
     max_file_bytes: int = Field(
         256 * 1024 * 1024, ge=16 * 1024 * 1024, description="Bytes that the leaf's JetStream may take on the disk."
     )
+    admin_socket: Path = Field(
+        Path(), description="Unix socket of `canopy device provision`; empty: admin.sock in the folder above."
+    )
+    front_listen: ListenOrNot = Field(
+        "", description="Where devices with a password speak MQTT over TLS: host:port; empty: nowhere."
+    )
+    front_connections: int = Field(500, ge=1, le=50_000, description="Most MQTT clients at once through each front.")
+    plain_listen: ListenOrNot = Field(
+        "",
+        description="Where everybody on this machine may speak MQTT as any device, without TLS and password: a "
+        "loopback address with its port; empty: nowhere.",
+    )
     svid_ttl_seconds: int = Field(
         3600, ge=2, description="How long certificates of units and of the leaf last; renewed at half of it."
     )
@@ -58,6 +70,15 @@ class Settings(UnitSettings):
     )
     read_seconds: float = Field(30.0, gt=0, description="Seconds between looks at the set of devices, unasked.")
     look_seconds: float = Field(0.5, gt=0, le=30, description="Seconds between looks at files that others may renew.")
+
+    @model_validator(mode="after")
+    def _plain_stays_here(self) -> "Settings":
+        if self.plain_listen and not is_loopback(self.plain_listen):
+            raise ValueError(
+                f"plain_listen (CANOPY_EDGEIDENTITY_PLAIN_LISTEN) is {self.plain_listen!r}, not loopback: use "
+                "127.0.0.1, and front_listen for devices elsewhere"
+            )
+        return self
 
     @model_validator(mode="after")
     def _roots_outlast_what_they_sign(self) -> "Settings":

@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from canopy.bus import AskFailed, Bus, Connection
+from canopy.bus import AskFailed, Bus, Connection, audits
 from canopy.bus.environment import Environment
 from canopy.bus.reader import SetReader
 from canopy.bus.system import System
@@ -16,15 +16,19 @@ from canopy.contracts.wire import Nothing
 from canopy.edgeidentity.conf import Config
 from canopy.edgeidentity.core import Connected, Invited, Lost, Renewed, gate
 from canopy.edgeidentity.folders import Folders
+from canopy.edgeidentity.front_parts import Doors, Whereabouts
 from canopy.edgeidentity.lasting import Lasting
 from canopy.edgeidentity.leafward import Leafward, Refused
 from canopy.edgeidentity.memory import Memory
+from canopy.edgeidentity.prepare import authority
+from canopy.edgeidentity.provision_book import Book
 from canopy.edgeidentity.roster import Roster
 from canopy.edgeidentity.settings import Settings
 from canopy.edgeidentity.slots import LEAF
 from canopy.edgeidentity.watch import FileWatch
 from canopy.identity import ids
 from canopy.identity.sources import FileSource
+from canopy.runtime.audit import AuditLog
 from canopy.runtime.clock import Clock, SystemClock
 from canopy.runtime.settings import load
 
@@ -54,6 +58,8 @@ class EdgeIdentity:
         self._env, self._settings, self._clock, self._rng = env, settings, clock, rng
         self.folders = Folders.of(settings, env.shared.data_dir)
         self._reloads = env.metrics.counter("canopy_edgeidentity_reloads_total")
+        self.audit = AuditLog(NAME, clock, env.shared.data_dir / f"audit-{NAME}.jsonl")
+        audits.measure(self.audit, env.metrics)
 
     async def run(self, started: Callable[[], None]) -> None:
         """Until cancelled."""
@@ -95,7 +101,16 @@ class EdgeIdentity:
         leafward = Leafward(leaf, lambda: _taken(bus), config, memory, clock, self._rng, env.health, self._reloads)
         env.metrics.gauge("canopy_edgeidentity_gate_open", read=lambda: float(not gate(leafward.state)))
         env.metrics.gauge("canopy_edgeidentity_guests", read=lambda: float(len(leafward.guests)))
-        roster = Roster(memory, lambda name: ids.device(td, node, *name), lambda guests: leafward.put(Invited(guests)))
+        here = Whereabouts(td, node, self.folders, settings)
+        book = Book(td, node, here.book)
+        roster = Roster(
+            memory,
+            book.identity,
+            lambda guests: leafward.put(Invited(guests)),
+            lambda: here.apps(book, clock.now_ms()),
+        )
+        own = authority(env.shared, settings, self.folders, clock)
+        doors = Doors(here, own, roster, book, self.audit, clock, env.health, env.metrics, leafward.settled)
         lasting = Lasting(self.folders, clock, env.health, env.metrics)
         reading = SetReader(
             bus,
@@ -115,8 +130,9 @@ class EdgeIdentity:
         roster.look()
         with _heard(connection, leafward):
             await bus.hear(c.META_CHANGED, reading.changed, channel=c.DEVICES_CHANNEL)
-            async with asyncio.TaskGroup() as tasks:
+            async with doors.opened(), asyncio.TaskGroup() as tasks:
                 tasks.create_task(leafward.run())
+                tasks.create_task(audits.AuditSender(bus, self.audit, clock).run())
                 tasks.create_task(watch.run())
                 tasks.create_task(reading.run())
                 tasks.create_task(self._tell(lasting))

@@ -36,6 +36,18 @@ async def test_the_same_decision_again_is_one_record_that_is_counted() -> None:
     assert log.record("admission", outcome="refused", who="default/lamp", where="10.0.0.9").id != one.id
 
 
+async def test_rotations_of_a_day_are_one_record_that_ends_in_the_newest_serial() -> None:
+    clock = FrozenClock()
+    log = AuditLog("edgeidentity", clock)
+    for n in range(48):
+        log.record("rotation", who="x", serial=str(n), not_after=n, same_seconds=86_400)
+        await clock.advance(1800)
+    assert [(r.count, r.serial, r.not_after) for r in log.waiting(9)] == [(48, "47", 47)]
+    await clock.advance(1800)
+    log.record("rotation", who="x", serial="48", same_seconds=86_400)
+    assert log.unsent == 2
+
+
 def test_one_counted_up_while_it_was_sent_is_sent_again() -> None:
     log = AuditLog("edgeidentity", FrozenClock())
     log.record("rotation", who="x")
@@ -49,7 +61,7 @@ def test_the_bound_drops_the_oldest_and_counts_them_also_in_the_file(tmp_path: P
     log = AuditLog("edgeidentity", FrozenClock(), tmp_path / "audit")
     log._file._put = lambda *_: None  # type: ignore[method-assign]  # a thousand fsyncs say nothing more
     for n in range(a.KEPT_RECORDS + 7):
-        log.record("rotation", serial=str(n))
+        log.record("rotation", who=str(n), serial=str(n))
     assert (log.unsent, log.dropped) == (a.KEPT_RECORDS, 7)
     assert log.waiting(1)[0].serial == "7"
 
@@ -61,7 +73,7 @@ def test_the_file_is_written_anew_before_it_holds_twice_the_bound(
     monkeypatch.setattr(a, "KEPT_RECORDS", 5)
     log = AuditLog("edgeidentity", FrozenClock(), file)
     for n in range(40):
-        log.record("rotation", serial=str(n))
+        log.record("rotation", who=str(n), serial=str(n))
     assert len(file.read_text().splitlines()) <= 11
     assert [r.serial for r in AuditLog("edgeidentity", FrozenClock(), file).waiting(9)] == [
         "35",

@@ -38,7 +38,7 @@ class Devices:
 
 class World:
     def __init__(self, folder: Path, front_port: int = 8884) -> None:
-        self.clock, self.folder, self.devices, self.changed = FrozenClock(), folder, Devices(), list[Name]()
+        self.clock, self.folder, self.devices, self.changed = FrozenClock(), folder, Devices(), list[Name | None]()
         self.authority = Builtin(folder / "authority", DOMAIN, ca_ttl_seconds=10**7, clock=self.clock)
         self.audit, self.settled = AuditLog("edgeidentity", self.clock), True
         self.places = Places("localhost", 8883, "localhost", front_port)
@@ -179,6 +179,8 @@ async def test_a_workload_gets_its_identity_and_the_audit_says_which_workload_it
     bundle = Bundle.read((await world.ask(words.BundleAsk())).bundle.encode())
     assert verify_chain(answer.chain.encode(), bundle, world.clock.now_ms() / 1000) == ids.app(TD, NODE, "camera")
     assert [(r.what, r.who, r.reason) for r in world.audit.waiting(9)] == [("workload", who.id, "uid 7 /bin/x")]
+    assert world.book.apps(answer.not_after - 1) == [("camera", ids.app(TD, NODE, "camera"))]
+    assert world.book.apps(answer.not_after) == []
 
 
 def test_a_password_opens_until_its_time_and_a_wrong_one_never() -> None:
