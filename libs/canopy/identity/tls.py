@@ -28,16 +28,16 @@ class WrongPeer(ssl.SSLCertVerificationError):
         super().__init__(ssl.SSL_ERROR_SSL, text)
 
 
-def client_context(shown: Shown, expected: Expected) -> "Rotating":
+def client_context(shown: Shown, expected: Expected, alpn: tuple[str, ...] = ()) -> "Rotating":
     """For who connects: shows its SVID (none with a Bundle), believes the roots, and only who is `expected`."""
     context = Rotating(ssl.PROTOCOL_TLS_CLIENT)
-    return context._begun(shown, expected)
+    return context._begun(shown, expected, alpn)
 
 
 def server_context(shown: Shown, expected: Expected | None) -> "Rotating":
     """For who listens. `expected` None: anybody may connect, without a client certificate."""
     context = Rotating(ssl.PROTOCOL_TLS_SERVER)
-    return context._begun(shown, expected)
+    return context._begun(shown, expected, ())
 
 
 class Rotating(ssl.SSLContext):
@@ -45,10 +45,14 @@ class Rotating(ssl.SSLContext):
 
     _newest: ssl.SSLContext
     _expected: Expected | None
+    _alpn: tuple[str, ...]
 
     def renew(self, shown: Shown) -> None:
         """From now on connect as this identity; raises ssl.SSLError or BadSvid and changes nothing if it is none."""
-        self._newest = _made(self.protocol, _read(shown), self._expected)
+        newest = _made(self.protocol, _read(shown), self._expected)
+        if self._alpn:
+            newest.set_alpn_protocols(self._alpn)
+        self._newest = newest
 
     def wrap_bio(self, *args: Any, **more: Any) -> ssl.SSLObject:
         return self._newest.wrap_bio(*args, **more)
@@ -56,8 +60,8 @@ class Rotating(ssl.SSLContext):
     def wrap_socket(self, *args: Any, **more: Any) -> ssl.SSLSocket:
         return self._newest.wrap_socket(*args, **more)
 
-    def _begun(self, shown: Shown, expected: Expected | None) -> "Rotating":
-        self._expected = expected
+    def _begun(self, shown: Shown, expected: Expected | None, alpn: tuple[str, ...]) -> "Rotating":
+        self._expected, self._alpn = expected, alpn
         self.check_hostname = False  # the SPIFFE ID is what is checked
         self.verify_mode = _mode(expected)
         self.renew(shown)
