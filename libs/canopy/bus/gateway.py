@@ -80,10 +80,12 @@ class Gateway:
         await call(self._bus, f"CONSUMER.DURABLE.CREATE.{MQTT_STREAM}.{DURABLE}", body, CALL_SECONDS)
 
     async def now(self) -> StreamNow:
-        """The stream as it is, and the server's run."""
-        info = await call(self._bus, f"STREAM.INFO.{MQTT_STREAM}", None, CALL_SECONDS)
-        state = info["state"]
+        """The stream as it is, and the server's run. Raises StreamError if another run began meanwhile."""
         run = self._bus.connection.server_run
+        info = await call(self._bus, f"STREAM.INFO.{MQTT_STREAM}", None, CALL_SECONDS)
+        if self._bus.connection.server_run != run:
+            raise StreamError(0, "nats-server started anew meanwhile")
+        state = info["state"]
         return StreamNow(str(info["created"]), int(state["first_seq"]), int(state["last_seq"]), run)
 
     async def reset(self, start: int) -> None:
