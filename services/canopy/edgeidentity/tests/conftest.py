@@ -200,11 +200,13 @@ class Node:
         return context
 
     @asynccontextmanager
-    async def device(self, name: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Device]:
+    async def device(self, name: str, tls: ssl.SSLContext | None = None, seconds: float = 10) -> AsyncIterator[Device]:
         """Raises aiomqtt.MqttError where it is not let in."""
         context = tls or await self.tls(name)
-        identifier = f"{name}-{uuid.uuid4().hex[:6]}"
-        async with aiomqtt.Client("localhost", self.mqtt_port, identifier=identifier, tls_context=context) as client:
+        who = f"{name}-{uuid.uuid4().hex[:6]}"
+        async with aiomqtt.Client(
+            "localhost", self.mqtt_port, identifier=who, tls_context=context, timeout=seconds
+        ) as client:
             client.pending_calls_threshold = 1000
             one = Device(client, name)
             listening = asyncio.create_task(one.listen())
@@ -216,10 +218,10 @@ class Node:
                 with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
                     await listening
 
-    async def let_in(self, name: str, tls: ssl.SSLContext | None = None) -> bool:
-        """Whether the device is let in now."""
+    async def let_in(self, name: str, tls: ssl.SSLContext | None = None, seconds: float = 10) -> bool:
+        """Whether the device is let in now; a refusal in the handshake is one that takes `seconds`."""
         try:
-            async with self.device(name, tls):
+            async with self.device(name, tls, seconds):
                 return True
         except aiomqtt.MqttError:
             return False
