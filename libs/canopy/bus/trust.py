@@ -26,6 +26,8 @@ AUTH_SECONDS = 5
 """How long a hub waits for the callout, and whoever connects for the hub."""
 SYSTEM = "system"
 """`spiffe://{node}.{td}/system`: who keeps a leaf's configuration, in its account SYS."""
+LEAF = "leaf"
+"""`spiffe://{node}.{td}/leaf`: the leaf itself, to whoever connects."""
 MQTT, NATS = "MQTT", "STANDARD"
 AUTH_ACCOUNT = "AUTH"
 

@@ -3,12 +3,18 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from canopy.bus import Connection, healths, letters, spans
 from canopy.bus.environment import Environment
+from canopy.bus.trust import LEAF
+from canopy.identity import ids
+from canopy.identity.ids import SpiffeId
 from canopy.launch.errors import WrongUsage
+from canopy.launch.lasting import Lasting
 from canopy.launch.units import Row
 from canopy.runtime import logs, process_metrics
 from canopy.runtime.clock import SystemClock
@@ -17,6 +23,9 @@ from canopy.runtime.letters import DeadLetters
 from canopy.runtime.settings import SettingsError, Shared, host_and_port, load
 from canopy.runtime.telemetry import Telemetry, current_trace_id
 from canopy.runtime.unit import Unit, run_units
+
+if TYPE_CHECKING:
+    from canopy.identity.sources import Source
 
 log = logging.getLogger("canopy.run")
 
@@ -68,8 +77,8 @@ class _Process:
         self._rows, self._shared = rows, shared
         self._name = "+".join(row.name for row in rows)
         self._healths = tuple(Health(row.name) for row in rows)
-        self._metrics = Metrics()
-        process_metrics.measure(self._metrics)
+        self._metrics, self._lasting = Metrics(), Lasting(self._healths, SystemClock())
+        process_metrics.measure(self._metrics, self._lasting.left)
         self._letters = {row.name: self._letters_of(row) for row in rows}
 
     async def run(self) -> None:
@@ -83,8 +92,10 @@ class _Process:
 
     def _say(self, health: HealthServer) -> None:
         log.info("running %s", self._name, extra={"health": f"http://{health.host}:{health.port}"})
+        by = self._shared.identity_dir
+        connecting = f"connecting to {self._shared.nats_url}{f' by the identity in {by}' if by else ''}"
         for health_of_unit in self._healths:  # whatever else a check says: no unit is ready before it runs
-            health_of_unit.set("running", False, f"connecting to {self._shared.nats_url}")
+            health_of_unit.set("running", False, connecting)
         if self._shared.insecure_listen:
             log.warning(
                 "CANOPY_INSECURE_LISTEN=true: ports may be open beyond loopback, without TLS or identities. Only for a "
@@ -96,8 +107,10 @@ class _Process:
     async def _units(self, stack: AsyncExitStack) -> list[Unit]:
         """Connect, then build each; a wrong setting of a unit is a WrongUsage too."""
         builds = [row.load() for row in self._rows]  # first: what is not installed is said at once
-        connection = await self._connect()
+        connection = await self._connect(await self._before(stack))
         stack.push_async_callback(connection.close)
+        self._lasting.connection = connection
+        await stack.enter_async_context(_background(self._lasting.run()))
         environments = [
             Environment(self._shared, connection, self._telemetry(row), health, self._metrics, self._letters[row.name])
             for row, health in zip(self._rows, self._healths, strict=True)
@@ -122,11 +135,45 @@ class _Process:
     def _crashed(self, unit: str, error: BaseException) -> None:
         self._letters[unit].failed("the unit itself", error, by_place=True)
 
-    async def _connect(self) -> Connection:
-        shared = self._shared
+    async def _before(self, stack: AsyncExitStack) -> str:
+        """Enter what must stand before a process of these units connects; the nkey seed to connect with, if any."""
+        seed = ""
+        for prepared in filter(None, (row.load_before() for row in self._rows)):
+            try:
+                seed = await stack.enter_async_context(prepared(self._shared)) or seed
+            except SettingsError as e:
+                raise WrongUsage(str(e)) from None
+        return seed
+
+    async def _connect(self, nkey_seed: str) -> Connection:
+        shared, edge = self._shared, self._rows[0].plane == "edge"
+        identity, expected = _identified(shared, edge)
         return await Connection.open(
             shared.nats_url,
-            name=f"{self._name}@{shared.node_name}" if self._rows[0].plane == "edge" else self._name,
+            name=f"{self._name}@{shared.node_name}" if edge else self._name,
             user=shared.nats_user,
             password=shared.nats_password.get_secret_value(),
+            nkey_seed=nkey_seed,
+            identity=identity,
+            expected=expected,
         )
+
+
+def _identified(shared: Shared, edge: bool) -> tuple["Source | None", "frozenset[SpiffeId]"]:
+    """Where this process has its certificate from, and who its server must be."""
+    if not shared.identity_dir:
+        return None, frozenset()
+    from canopy.identity.sources import FileSource  # only here: a process without identity needs no cryptography
+
+    server = ids.local(shared.trust_domain, shared.node_name, LEAF) if edge else ids.hub(shared.trust_domain)
+    return FileSource(Path(shared.identity_dir)), frozenset({server})
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -22,18 +22,29 @@ class Row:
     does: str
     alone: bool = False
     """Shares no process: it holds keys that nobody else may."""
+    before: str = ""
+    """"module:function" of what stands while this unit's process lives, and before it connects: the function is given
+    the shared settings and makes an async context; what that gives, if anything, is the nkey seed to connect with."""
 
     def load(self) -> Any:
         """The function `build(env) -> Unit`. Raises WrongUsage where this unit is not installed."""
-        module, _, function = self.build.partition(":")
+        return self._function(self.build)
+
+    def load_before(self) -> Any:
+        """The function of `before`, None if there is none."""
+        return self._function(self.before) if self.before else None
+
+    def _function(self, named: str) -> Any:
+        module, _, function = named.partition(":")
         package = module.rpartition(".")[0]
         if find_spec(package) is None:
             raise WrongUsage(f"UNIT: {self.name} is not installed here (no {package}); its image is canopy/{self.name}")
         return getattr(import_module(module), function)
 
 
-def _row(name: str, plane: Plane, does: str, alone: bool = False) -> Row:
-    return Row(name, plane, f"canopy.{name}.unit:build", does, alone)
+def _row(name: str, plane: Plane, does: str, alone: bool = False, prepares: bool = False) -> Row:
+    before = f"canopy.{name}.prepare:prepared" if prepares else ""
+    return Row(name, plane, f"canopy.{name}.unit:build", does, alone, before)
 
 
 UNITS = {
@@ -42,12 +53,12 @@ UNITS = {
         _row("cloudhub", "cloud", "the cloud end of the link, and the fleet API"),
         _row("devicecontroller", "cloud", "which Devices a node should have; DeviceStatus"),
         _row("edgecontroller", "cloud", "Nodes and their leases"),
-        _row(SPIRE_INTEGRATION, "cloud", "who may connect to the hub and say what; joining", alone=True),
+        _row(SPIRE_INTEGRATION, "cloud", "who may connect to the hub and say what; joining", alone=True, prepares=True),
         _row("edgehub", "edge", "the edge end of the link"),
         _row("metamanager", "edge", "the local copy of what should be"),
         _row("devicetwin", "edge", "the twins, and the MQTT contract"),
         _row("mapper", "edge", "device protocols, by drivers"),
-        _row(EDGEIDENTITY, "edge", "this node's identities, and its leaf's configuration"),
+        _row(EDGEIDENTITY, "edge", "this node's identities, and its leaf's configuration", prepares=True),
     )
 }
 
