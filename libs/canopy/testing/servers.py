@@ -44,20 +44,24 @@ class NatsServer(Child):
     """One nats-server. It may be stopped, killed, and started again on the same ports and data."""
 
     def __init__(
-        self, config: str, directory: Path, ports: Sequence[int], environment: Mapping[str, str] | None = None
+        self, config: str | Path, directory: Path, ports: Sequence[int], environment: Mapping[str, str] | None = None
     ) -> None:
         self.directory, self.ports = directory, tuple(ports)
-        self._config_file = directory / "nats.conf"
+        self._config_file = config if isinstance(config, Path) else directory / "nats.conf"
         directory.mkdir(parents=True, exist_ok=True)
-        self.configure(config)
+        if isinstance(config, str):
+            self.configure(config)
         command = (str(nats_binary()), "-c", str(self._config_file))
         super().__init__(command, {**os.environ, **(environment or {})}, directory / "nats.log")
 
     @classmethod
     async def open(
-        cls, config: str, directory: Path, ports: Sequence[int], environment: Mapping[str, str] | None = None
+        cls, config: str | Path, directory: Path, ports: Sequence[int], environment: Mapping[str, str] | None = None
     ) -> "NatsServer":
-        """Start a server and wait until each of `ports` is listened on. Raises NoServer with the end of its log."""
+        """Start a server and wait until each of `ports` is listened on. Raises NoServer with the end of its log.
+
+        `config` is the file's text, or the file where another process keeps it.
+        """
         self = cls(config, directory, ports, environment)
         await self.start()
         return self
@@ -131,22 +135,23 @@ class RunningLeaf:
     client_url: str
     mqtt_port: int
     passwords: dict[str, str]
-    config: Leaf
+    config: Leaf | None
+    """None where edgeidentity keeps it."""
 
 
 async def hub(
     directory: Path,
     units: Iterable[str] = (*CLOUD_UNITS, CLOUD),
     nodes: Iterable[str] = (),
-    port: int = 0,
+    ports: Sequence[int] = (),
     servers: int = 1,
     trust: HubTrust | None = None,
 ) -> RunningHub:
-    """Start a hub with a user for each of `units` and `nodes`; `port` is the clients', 0 takes a free one. Several
+    """Start a hub with a user for each of `units` and `nodes`; `ports` are the clients', else free ones. Several
     `servers` are one clustered hub, each in a folder of its own; its streams are made with three copies by whoever
     says so (CANOPY_STREAM_REPLICAS). With `trust` nobody has a password."""
     passwords, node_passwords = ({}, {}) if trust else (_passwords(units), _passwords(nodes))
-    clients = [port or free_port(), *(free_port() for _ in range(servers - 1))]
+    clients = list(ports) or [free_port() for _ in range(servers)]
     leaves = [free_port() for _ in clients]
     clusters = _clusters(servers, NAME if trust else HOST) if servers > 1 else [None]
     started = []

@@ -15,9 +15,10 @@ from types import TracebackType
 from typing import Any
 
 from canopy.bus.config import CLOUD, EDGE
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, EDGEIDENTITY, TRUST_UNITS
 from canopy.testing.child import HOST, free_port
 from canopy.testing.clients import FleetClient, KubeClient
+from canopy.testing.fleet import Home, Trust
 from canopy.testing.processes import Process
 from canopy.testing.servers import Link, NatsServer, RunningHub, RunningLeaf, hub, leaf
 
@@ -55,6 +56,8 @@ class Node:
 class System:
     """`split`: a process a unit; else the cloud's units share one and each node's another.
 
+    With `identities` every connection is known by its certificate: the built-in authority, spire_integration beside the
+    cloud, edgeidentity on each node, which joins with a token; else everybody has a password (loopback only).
     `replicas` is how many processes there are of each cloud unit (or of the folded cloud), `hub_servers` of how many
     nats-servers the hub is, with a copy of each stream on each. `settings` go to every unit, as CANOPY_ variables
     without that prefix: {"CLOUDHUB_BEAT_SECONDS": "1"}. With a `kubeconfig` that cluster takes kubeserve's place.
@@ -70,6 +73,7 @@ class System:
         hub_servers: int = 1,
         settings: Settings | None = None,
         kubeconfig: Path | None = None,
+        identities: bool = False,
         say: Say = lambda text: None,
     ) -> None:
         self.directory = directory.absolute()
@@ -84,6 +88,9 @@ class System:
         self._kube_port = free_port()
         self.kubeconfig = kubeconfig or self.directory / "kubeserve" / "kubeconfig"
         self._own_kubernetes = kubeconfig is None
+        self._trust = self._new_trust() if identities else None
+        self._homes: dict[str, Home] = {}
+        self._cloud_is_up = asyncio.Event()
         self.kubeserve = self._kubeserve_process()
 
     # --- coming and going ---------------------------------------------------------------------------------------------
@@ -105,7 +112,12 @@ class System:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._own_kubernetes:
             self.kubeserve.spawn()
-        self._hub = await hub(self.directory / "hub", nodes=self._node_names, servers=self._hub_servers)
+        if self._trust is not None:
+            await self._trust.begin()
+            known: dict[str, Any] = {"trust": self._trust.hub, "ports": self._trust.hub_ports}
+        else:
+            known = {"nodes": self._node_names}
+        self._hub = await hub(self.directory / "hub", servers=self._hub_servers, **known)
         self._say(f"hub: nats-server at {self.hub.client_url}")
         try:
             async with asyncio.TaskGroup() as group:
@@ -126,6 +138,7 @@ class System:
     def processes(self) -> dict[str, Process]:
         """Every process but the nats-servers, by name: kubeserve, cloudhub, edge-1/devicetwin, edge-1/light ..."""
         own = [*([self.kubeserve] if self._own_kubernetes else []), *self.cloud.values()]
+        own += self._trust.processes.values() if self._trust is not None else ()
         for node in self.nodes.values():
             own += [*node.edge.values(), *node.lights]
         return {process.name: process for process in own}
@@ -147,6 +160,10 @@ class System:
             one = name if self.split else CLOUD
             return self.cloud[one if replica == 1 else f"{one}-{replica}"]
         return self.node(node).unit(name)
+
+    def home(self, node: str = "") -> Home:
+        """The folders and ports of a node with identities."""
+        return self._homes[node or self._node_names[0]]
 
     def node(self, name: str = "") -> Node:
         return self.nodes[name or self._node_names[0]]
@@ -202,9 +219,13 @@ class System:
         if self._own_kubernetes:
             await self.kubeserve.ready()
             self._say(f"kubeserve: https://{HOST}:{self._kube_port}")
+        if self._trust is not None:
+            await self._trust.ready()
+            self._say(f"{', '.join(self._trust.processes)}: the hub lets in whom they know")
         for number in range(1, self.replicas + 1):
             self._name_cloud(number)
         await self._started(self.cloud.values())
+        self._cloud_is_up.set()
 
     def _name_cloud(self, replica: int) -> None:
         api_port = free_port()
@@ -213,11 +234,13 @@ class System:
         api = {"CLOUDHUB_API_LISTEN": f"{HOST}:{api_port}", "CLOUDHUB_API_TOKEN": self.api_token}
         for name, units in _split(self.split, CLOUD, CLOUD_UNITS):
             full = name if replica == 1 else f"{name}-{replica}"
-            own = self._shared(self.hub.client_url, name, self.hub.passwords[name], self.directory / "cloud" / full)
+            own = self._at_hub(name, self.directory / "cloud" / full)
             self.cloud[full] = self._unit_process(full, units, {**own, **kubeconfig, **api})
 
     async def _start_node(self, name: str) -> None:
         links = [await Link.open(port) for port in self.hub.leaf_ports]
+        if self._trust is not None:
+            return await self._start_known_node(name, links)
         folder = self.directory / "nodes" / name
         running = await leaf(folder / "leaf", name, self.hub.leaf_url(name, *(link.port for link in links)))
         node = self.nodes[name] = Node(name, tuple(links), running, {})
@@ -227,6 +250,37 @@ class System:
             process = self._unit_process(f"{name}/{part}", units, {**own, "NODE_NAME": name})
             node.edge[part] = process
         await self._started(node.edge.values())
+
+    async def _start_known_node(self, name: str, links: Sequence[Link]) -> None:
+        """Its processes start at once and wait: for the token that a cloud which is up gives, and for the leaf."""
+        home = self._homes[name] = Home(name, self.directory / "nodes" / name)
+        hub_url = self.hub.leaf_url(name, *(link.port for link in links))
+        edge: dict[str, Process] = {}
+        for part, units in _split(self.split, EDGE, (*EDGE_UNITS, EDGEIDENTITY)):
+            own = home.edgeidentity(hub_url) if EDGEIDENTITY in units else {}
+            edge[part] = self._unit_process(f"{name}/{part}", units, {**home.unit(part), **own})
+            edge[part].spawn()
+        await self._cloud_is_up.wait()
+        async with self.api() as api:
+            given = await api.call("POST", f"nodes/{name}/token", {})
+        await home.join(given["token"])
+        self._say(f"{name}: joined with a token; its identities are in {home.identity}")
+        running = await home.leaf(edge.get(EDGEIDENTITY) or edge[EDGE])
+        self.nodes[name] = Node(name, tuple(links), running, edge)
+        self._say(f"{name}: leaf nats-server at {running.client_url}, MQTT over TLS at {HOST}:{home.mqtt_tls_port}")
+        await self._up(edge.values())
+
+    def _at_hub(self, user: str, data: Path) -> dict[str, str]:
+        if self._trust is None:
+            return self._shared(self.hub.client_url, user, self.hub.passwords[user], data)
+        return {"NATS_URL": self.hub.client_url, "DATA_DIR": str(data), **self._trust.cloud(user)}
+
+    def _new_trust(self) -> Trust:
+        servers, folder = self._hub_servers, self.directory / "hub"
+        folders = [folder / f"hub-{i}" for i in range(1, servers + 1)] if servers > 1 else [folder]
+        logs = tuple(each / "nats.log" for each in folders)
+        ports = tuple(free_port() for _ in range(servers))
+        return Trust(self.directory / "trust", ports, logs, self.replicas, self._unit_process)
 
     def _shared(self, url: str, user: str, password: str, data: Path) -> dict[str, str]:
         return {"NATS_URL": url, "NATS_USER": user, "NATS_PASSWORD": password, "DATA_DIR": str(data)}
@@ -238,10 +292,13 @@ class System:
         return Process(name, (*RUN, *units), self._log(name), mine, health)
 
     async def _started(self, processes: Any) -> None:
-        began = time.monotonic()
         processes = list(processes)
         for process in processes:
             process.spawn()
+        await self._up(processes)
+
+    async def _up(self, processes: Any) -> None:
+        began = time.monotonic()
         await asyncio.gather(*(process.ready() for process in processes))
         names = ", ".join(process.name for process in processes)
         self._say(f"{names}: ready after {time.monotonic() - began:.1f} s")
@@ -257,5 +314,5 @@ def _split(split: bool, folded: str, units: Sequence[str]) -> list[tuple[str, Se
 
 def _meant_for(variable: str, units: Sequence[str]) -> bool:
     """A variable of a unit that is not in the process would only be noise there."""
-    others = [unit for unit in (*CLOUD_UNITS, *EDGE_UNITS) if unit not in units]
+    others = [unit for unit in (*CLOUD_UNITS, *EDGE_UNITS, *TRUST_UNITS) if unit not in units]
     return not variable.startswith(tuple(f"{unit.upper()}_" for unit in others))

@@ -164,7 +164,7 @@ class Trusted:
 
     def reload(self, node: Node) -> None:
         """Let its leaf take what `node.trust` says now."""
-        assert node.leaf is not None
+        assert node.leaf is not None and node.leaf.config is not None
         node.leaf.server.configure(replace(node.leaf.config, trust=node.trust).text())
         node.leaf.server.reload()
 
