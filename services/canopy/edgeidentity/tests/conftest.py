@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import ssl
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +25,7 @@ from canopy.contracts.wire import AsOf, Entry, PageAnswer, PageAsk, Put, SetChan
 from canopy.devicetwin.settings import Settings as TwinSettings
 from canopy.devicetwin.unit import DeviceTwin
 from canopy.edgeidentity import prepare
+from canopy.edgeidentity.folders import Folders
 from canopy.edgeidentity.settings import Settings
 from canopy.edgeidentity.unit import EdgeIdentity
 from canopy.identity import ids
@@ -38,6 +40,7 @@ from canopy.runtime.telemetry import Telemetry
 from canopy.sync.down import Wanted
 from canopy.sync.sets import digest
 from canopy.testing.child import HOST, free_port
+from canopy.testing.clock import FrozenClock
 from canopy.testing.servers import NatsServer
 from canopy.testing.wait import until
 
@@ -60,13 +63,15 @@ class Meta:
     """Answers page asks with the set that the test gives it."""
 
     def __init__(self, bus: Bus) -> None:
-        self._bus, self._wanted, self._at = bus, Wanted(()), 0
+        self._bus, self._wanted = bus, Wanted(())
+        self.names: tuple[str, ...] = ()
+        self._at = time.time_ns()
 
     async def open(self) -> None:
         await self._bus.serve(c.META_PAGE, self._page)
 
     async def set(self, *names: str) -> None:
-        self._wanted, self._at = Wanted(map(put, names)), self._at + 1
+        self._wanted, self._at, self.names = Wanted(map(put, names)), self._at + 1, names
         await self._bus.say(c.META_CHANGED, SetChanged(as_of=self._as_of(), hash=self._wanted.hash), channel="devices")
 
     def _as_of(self) -> AsOf:
@@ -108,16 +113,15 @@ class Device:
 class Node:
     """What runs on it may be stopped and started again, one by one."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, link_age_seconds: int = 0, **settings: Any) -> None:
+        self.directory, self._link_age_seconds = directory, link_age_seconds
         self.port, self.mqtt_port = free_port(), free_port()
         given = {"source": "files", "hub_url": "tls://127.0.0.1:9", "look_seconds": 0.05, **settings}
         listens = {"leaf_listen": f"{HOST}:{self.port}", "mqtt_listen": f"{HOST}:{self.mqtt_port}"}
         self.settings = Settings(**listens, **given)
         self.shared = Shared(node_name=NODE, nats_url=f"nats://{HOST}:{self.port}", data_dir=directory)
-        self.files = prepare.Node(self.shared, self.settings, SystemClock(), random.Random(1))
-        self.folders = self.files.folders
-        self.fleet = Builtin(directory / "fleet", TD)
+        self.folders = Folders.of(self.settings, directory)
+        self.files: prepare.Node
         self.health = Health("edgeidentity")
         self.stack = AsyncExitStack()
         self.units: dict[str, AsyncExitStack] = {}
@@ -129,20 +133,51 @@ class Node:
     async def open(self) -> None:
         """Files, the leaf, MetaManager; no unit yet."""
         await self.link()
-        await self.stack.enter_async_context(self.files.prepared())
+        await self._begin()
         self.leaf = NatsServer(self.folders.config.read_text(), self.folders.root, (self.port, self.mqtt_port))
-        await self.leaf.start()
         self.stack.push_async_callback(self.leaf.kill)
-        self.meta = Meta(await self.bus("metamanager"))
+        await self.leaf.start()
+        await self._meta()
+
+    async def _begin(self) -> None:
+        """What a process with this unit does before it connects."""
+        self.files = prepare.Node(self.shared, self.settings, SystemClock(), random.Random(1))
+        self._prepared = AsyncExitStack()
+        await self._prepared.enter_async_context(self.files.prepared())
+
+    async def _meta(self) -> None:
+        self.meta = Meta(await self.bus("metamanager", self._prepared))
         await self.meta.open()
 
-    async def link(self, ttl_seconds: float = 3600) -> Svid:
-        """A new certificate of the link, as the fleet would give it."""
+    async def machine_restarts(self) -> None:
+        """All of it ends and begins anew, MetaManager with its set of before."""
+        units, names = list(self.units), self.meta.names
+        await self.stop(*reversed(units))
+        await self._prepared.aclose()
+        await self.leaf.kill()
+        await self._begin()
+        await self.leaf.start()
+        await self._meta()
+        await self.meta.set(*names)
+        await self.start(*units)
+
+    async def link(self) -> None:
+        """A certificate of the link, as the fleet gave it: last `link_age_seconds` ago, for a minute."""
+        clock = FrozenClock(time.time_ns() // 1_000_000 - self._link_age_seconds * 1000)
+        fleet = Builtin(self.directory / "fleet", TD, ca_ttl_seconds=600, clock=clock)
         key, id = new_key(), ids.node(TD, NODE)
-        minted = await self.fleet.mint(make_csr(key, id), id, ttl_seconds=ttl_seconds)
-        svid = Svid.of(minted.chain_pem, key)
-        write_identity(self.folders.link, Identity(svid, await self.fleet.bundle()))
-        return svid
+        minted = await fleet.mint(make_csr(key, id), id, ttl_seconds=60)
+        write_identity(self.folders.link, Identity(Svid.of(minted.chain_pem, key), await fleet.bundle()))
+
+    async def aged(self, life: float) -> None:
+        """Before `open`: the node's authority is not new, but so much of its root's life is over."""
+        ttl = self.settings.ca_ttl_seconds
+        clock = FrozenClock(time.time_ns() // 1_000_000 - round(life * ttl * 1000))
+        domain = ids.node_domain(TD, NODE)
+        authority = Builtin(self.folders.authority, domain, ca_ttl_seconds=ttl, clock=clock)
+        for _ in range(20):
+            await authority.bundle()
+            clock.step(life * ttl / 20)
 
     async def connection(self, unit: str, stack: AsyncExitStack | None = None) -> Connection:
         source, name = FileSource(self.folders.unit(unit)), f"{unit}@{NODE}"
@@ -152,8 +187,8 @@ class Node:
         (stack or self.stack).push_async_callback(found.close, False)
         return found
 
-    async def bus(self, unit: str) -> Bus:
-        bus = Bus(await self.connection(unit), unit, Telemetry(unit, enabled=False))
+    async def bus(self, unit: str, stack: AsyncExitStack | None = None) -> Bus:
+        bus = Bus(await self.connection(unit, stack), unit, Telemetry(unit, enabled=False))
         await bus.open()
         return bus
 
@@ -179,6 +214,7 @@ class Node:
 
     async def close(self) -> None:
         await self.stop(*reversed(list(self.units)))
+        await self._prepared.aclose()
         await self.stack.aclose()
 
     def gate(self) -> str:
@@ -251,8 +287,10 @@ async def open_node(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     """`await open_node(svid_ttl_seconds=2, ...)`: a node with these settings of edgeidentity, its leaf running."""
     opened: list[Node] = []
 
-    async def open_one(**settings: Any) -> Node:
+    async def open_one(root_life: float = 0, **settings: Any) -> Node:
         found = Node(tmp_path / "node", **settings)
+        if root_life:
+            await found.aged(root_life)
         opened.append(found)
         await found.open()
         return found
