@@ -75,6 +75,11 @@ def load(key_pem: bytes) -> PrivateKey:
         key = serialization.load_pem_private_key(key_pem[:MOST_KEY_BYTES], None)
     except UNREADABLE as e:
         raise BadKey(f"no private key can be read: {e}") from None
+    return taken_private(key)
+
+
+def taken_private(key: object) -> PrivateKey:
+    """`key` if it is of a kind that we take, else BadKey."""
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise BadKey(f"a private key of a kind that is not taken ({type(key).__name__}): use EC P-256")
     return key

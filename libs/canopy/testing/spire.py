@@ -84,6 +84,14 @@ class SpireServer(SpireProcess):
             await authority.close()
 
 
+class SpireAgent(SpireProcess):
+    """An agent; `socket` is the Workload API's, `id` what the server calls it."""
+
+    def __init__(self, directory: Path, config: str, socket: Path, token: str, trust_domain: str) -> None:
+        super().__init__("spire-agent", directory, config, socket, {"joinToken": token})
+        self.id = SpiffeId(trust_domain, f"/spire/agent/join_token/{token}")
+
+
 @asynccontextmanager
 async def spire_server(
     directory: Path,
@@ -139,8 +147,8 @@ plugins {{
 
 
 @asynccontextmanager
-async def spire_agent(directory: Path, server: SpireServer, agent: SpiffeId) -> AsyncIterator[SpireProcess]:
-    """An agent of `server`, for entries whose parent is `agent`; its `socket` is the Workload API's."""
+async def spire_agent(directory: Path, server: SpireServer, agent: SpiffeId) -> AsyncIterator[SpireAgent]:
+    """An agent of `server`, for entries whose parent is `agent`; killed at the end."""
     authority = server.authority()
     try:
         token = await authority.join_token(agent)
@@ -176,7 +184,7 @@ plugins {{
   }}
 }}
 """
-        running = SpireProcess("spire-agent", directory, config, socket, {"joinToken": token})
+        running = SpireAgent(directory, config, socket, token, server.trust_domain)
         try:
             await running.start()
             yield running
