@@ -193,6 +193,14 @@ class System:
 
         return aiomqtt.Client(HOST, self.node(node).mqtt_port, identifier=identifier)
 
+    def mqtt_tls(self, bundle: Path, node: str = "", identifier: str | None = None) -> Any:
+        """The same, by the certificate of a device (cert.pem, key.pem, ca.pem in a folder) over TLS."""
+        import aiomqtt
+
+        ca, cert, key = (str(bundle / f"{name}.pem") for name in ("ca", "cert", "key"))
+        tls = aiomqtt.TLSParameters(ca_certs=ca, certfile=cert, keyfile=key)
+        return aiomqtt.Client("localhost", self.home(node).mqtt_tls_port, identifier=identifier, tls_params=tls)
+
     async def apply(self, manifests: str | dict[str, Any]) -> None:
         """Create or merge each document of a YAML text in Kubernetes."""
         async with self.kube() as kube:
