@@ -14,7 +14,7 @@ class Settings(UnitSettings):
     unit: ClassVar[str] = "devicetwin"
 
     gateway_max_bytes: int = Field(
-        64 * 1024 * 1024,
+        31 * 1024 * 1024,  # from 32 MiB on nats-server holds blocks of 8 MiB in its memory, below it of 4 MiB
         ge=1024 * 1024,
         description="Bytes that MQTT messages (QoS 1, 2) may take while this unit is away; then their senders wait.",
     )

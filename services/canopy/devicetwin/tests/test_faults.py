@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from canopy.bus.gateway import DURABLE
+from canopy.bus.jsapi import call
+from canopy.contracts.catalogue import MQTT_IN, MQTT_STORED, MQTT_STREAM
 from canopy.testing.wait import until
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("devicetwin")]
@@ -114,12 +117,25 @@ async def test_a_stopped_unit_finds_what_came_meanwhile(node: Any, make: Any) ->
     await node.start()
     await node.listed(1)
     await node.stop()
+    await _as_an_older_release(node)
     async with node.talk("d1") as one:
         await _say_all(one, 0, 300)
         await node.start()
         await until(lambda: _all_there(one, 300))
         results = [b["event_id"] for s, b in one.heard if s == "twin/update/result"]
         assert results == [f"e{i}" for i in range(300)]
+
+
+async def _as_an_older_release(node: Any) -> None:
+    """Leave the gateway's stream bigger and its consumer with filters, as releases before this one made them."""
+    bus, topics = await node.bus("devicetwin"), [MQTT_STORED + topic.wild() for topic in MQTT_IN]
+    stream = (await call(bus, f"STREAM.INFO.{MQTT_STREAM}"))["config"]
+    await call(bus, f"STREAM.UPDATE.{MQTT_STREAM}", {**stream, "max_bytes": 2 * stream["max_bytes"]})
+    consumer = {"durable_name": DURABLE, "filter_subjects": topics, "ack_policy": "all", "max_ack_pending": 20_000}
+    body = {"stream_name": MQTT_STREAM, "config": {**consumer, "ack_wait": 60 * 10**9, "max_waiting": 16}}
+    made = await call(bus, f"CONSUMER.DURABLE.CREATE.{MQTT_STREAM}.{DURABLE}", body)
+    assert made["config"]["filter_subjects"] == topics
+    await bus.close()
 
 
 async def test_the_unit_waits_for_a_leaf_that_is_not_there_and_crashes_on_nothing(node: Any, make: Any) -> None:
