@@ -1,12 +1,15 @@
-"""`canopy device list|get|set|watch|why`: devices, their live twins, what they should be. Speaks to the fleet API."""
+"""`canopy device list|get|set|watch|why`: devices, their live twins, what they should be. Speaks to the fleet API.
+
+Their credentials are in `credentials`."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from canopy.cli import why
+from canopy.cli import credentials, why
 from canopy.cli.api import FleetApi
+from canopy.cli.credentials import device_name
 from canopy.cli.failure import EXIT_CODES, UsageFailure
 from canopy.cli.following import follow
 from canopy.cli.output import Output, OutputOption, clock, line, print_json, shown, table
@@ -25,6 +28,7 @@ Examples:
   canopy device set default/light switch=true --wait
   canopy device watch default/light
   canopy device why default/light
+  canopy device provision default/light --out light
 
 {EXIT_CODES}
 """
@@ -80,6 +84,9 @@ def commands(group: typer.Typer) -> typer.Typer:
         ("set", SET_HELP, set_device),
         ("watch", WATCH_HELP, watch_devices),
         ("why", why.HELP, why_device),
+        ("provision", credentials.PROVISION_HELP, credentials.provision),
+        ("token", credentials.TOKEN_HELP, credentials.token),
+        ("revoke", credentials.REVOKE_HELP, credentials.revoke),
     ):
         group.command(name, help=text)(function)
     return group
@@ -103,7 +110,7 @@ def list_devices(
 def get_device(
     device: DeviceArgument, output: OutputOption = Output.TABLE, api_url: UrlOption = "", api_token: TokenOption = ""
 ) -> None:
-    namespace, name = parsed_name(device)
+    namespace, name = device_name(device)
     with FleetApi(find(api_url, api_token)) as api:
         found = api.get(f"devices/{namespace}/{name}")
     if output is Output.JSON:
@@ -127,7 +134,7 @@ def set_device(
     api_url: UrlOption = "",
     api_token: TokenOption = "",
 ) -> None:
-    namespace, name = parsed_name(device)
+    namespace, name = device_name(device)
     wanted = assignments(values)
     with FleetApi(find(api_url, api_token)) as api:
         found = api.put(f"devices/{namespace}/{name}/desired", wanted)
@@ -152,7 +159,7 @@ def watch_devices(
 ) -> None:
     name = ""
     if device:
-        namespace, name = parsed_name(device)
+        namespace, name = device_name(device)
     with FleetApi(find(api_url, api_token)) as api:
         for twin in follow(api, namespace=namespace, name=name, node=node):
             if output is Output.JSON:
@@ -164,15 +171,7 @@ def watch_devices(
 def why_device(
     device: DeviceArgument, output: OutputOption = Output.TABLE, api_url: UrlOption = "", api_token: TokenOption = ""
 ) -> None:
-    why.why(*parsed_name(device), output, api_url, api_token)
-
-
-def parsed_name(device: str) -> tuple[str, str]:
-    """(namespace, name) of NAMESPACE/NAME or NAME. Raises UsageFailure."""
-    namespace, slash, name = device.rpartition("/")
-    if not name or (slash and not namespace) or "/" in namespace:
-        raise UsageFailure(f"[NAMESPACE/]NAME is {device!r}: it should be like default/light, or light")
-    return namespace or "default", name
+    why.why(*device_name(device), output, api_url, api_token)
 
 
 def assignments(values: Sequence[str]) -> dict[str, str]:

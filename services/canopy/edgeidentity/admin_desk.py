@@ -27,7 +27,12 @@ from canopy.runtime.clock import Clock
 
 log = logging.getLogger("canopy.edgeidentity")
 DeviceAsk = words.ProvisionAsk | words.DeviceTokenAsk | words.DeviceRevokeAsk
-WHAT = {words.ProvisionAsk: "provision", words.DeviceTokenAsk: "token", words.DeviceRevokeAsk: "revocation"}
+WHAT = {
+    words.WhoAsk: "provision",
+    words.ProvisionAsk: "provision",
+    words.DeviceTokenAsk: "token",
+    words.DeviceRevokeAsk: "revocation",
+}
 """How the audit calls it."""
 LATER = "the leaf is not connected, or slow to read it: it holds from when the leaf is back"
 
@@ -110,7 +115,7 @@ class Desk:
     async def _answered(self, ask: AdminAsk, peer: Peer) -> AdminAnswer:
         match ask:
             case words.WhoAsk():
-                return AdminAnswer(id=str(self._named(ask)))
+                return AdminAnswer(id=str(self._named(ask, peer)))
             case words.BundleAsk():
                 return AdminAnswer(bundle=(await self._authority.bundle()).pem.decode())
             case words.AppAsk():
@@ -118,10 +123,15 @@ class Desk:
             case _:
                 return await self._of_device(ask, peer)
 
-    def _named(self, ask: words.WhoAsk) -> SpiffeId:
+    def _named(self, ask: words.WhoAsk, peer: Peer) -> SpiffeId:
+        """Who may have none does not get as far as asking for it: that is its refusal."""
         if ask.app:
             return ids.app(self._td, self._node, ask.app)
-        return self._book.identity(self._here((ask.namespace, ask.name)))
+        try:
+            return self._book.identity(self._here((ask.namespace, ask.name)))
+        except (No, BadId) as e:
+            self._record(ask, peer, outcome="refused", reason=str(e))
+            raise
 
     # --- devices ------------------------------------------------------------------------------------------------------
     async def _of_device(self, ask: DeviceAsk, peer: Peer) -> AdminAnswer:
@@ -215,9 +225,16 @@ class Desk:
         return AdminAnswer(id=str(id), chain=chain, bundle=bundle.pem.decode(), not_after=until)
 
     def _record(
-        self, ask: DeviceAsk, peer: Peer, outcome: str = "ok", reason: str = "", serial: str = "", not_after: int = 0
+        self,
+        ask: DeviceAsk | words.WhoAsk,
+        peer: Peer,
+        outcome: str = "ok",
+        reason: str = "",
+        serial: str = "",
+        not_after: int = 0,
     ) -> None:
-        who = f"{peer} ({ask.by})" if ask.by and ask.by != str(peer) else str(peer)
+        by = "" if isinstance(ask, words.WhoAsk) else ask.by
+        who = f"{peer} ({by})" if by not in ("", str(peer)) else str(peer)
         self._audit.record(
             WHAT[type(ask)], outcome=outcome, who=who, subject=f"{ask.namespace}/{ask.name}", reason=reason,
             where=_where(peer), serial=serial, not_after=not_after, same_seconds=0 if outcome == "ok" else SAME_SECONDS,

@@ -95,7 +95,8 @@ async def test_a_device_that_is_not_of_the_node_is_refused_in_words_and_in_the_a
     assert answer.verdict == words.NOT_FOUND and "set spec.nodeName" in answer.reason
     assert (await world.provision(name="fan")).verdict == words.NOT_FOUND
     assert (await world.ask(words.DeviceRevokeAsk(namespace="default", name="fan"))).verdict == words.NOT_FOUND
-    assert [outcome for _, outcome, _, _ in world.said()] == ["refused"] * 2
+    said = [(r.what, r.outcome, r.count) for r in world.audit.waiting(9)]
+    assert said == [("provision", "refused", 2), ("revocation", "refused", 1)]
     assert world.changed == [] and not world.book.all
 
 
