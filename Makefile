@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types architecture unit integration bench render images images-test bundle engine cluster cluster-down cluster-e2e format lock clean
+.PHONY: help demo test check lint types architecture unit integration bench render compose-identity images images-test bundle engine cluster cluster-down cluster-e2e format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,7 +58,10 @@ cluster: ## a real one-node Kubernetes on this machine (Linux, root; built once,
 	@bash tests/cluster/up.sh
 cluster-down: ## end what `make cluster` started (PURGE=1: its images and logs go too)
 	@bash tests/cluster/down.sh $(if $(PURGE),--purge)
-cluster-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
+cluster-compose-identity: $(VENV)/.ready ## keys and configurations for deploy/compose/identity (ARGS="--trust-domain fleet.example")
+	@$(BIN)/python deploy/compose/identity/prepare.py $(ARGS)
+
+e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
 	@bash tests/cluster/e2e.sh $(ARGS)
 
 images: $(VENV)/.ready ## an image of each unit, and what else containers need (IMAGES="edge cli" TAG= PLATFORMS= BASE_IMAGE=)
@@ -72,6 +75,9 @@ engine: ## a container engine on this machine, if none answers (Debian, as root)
 
 compose-env: $(VENV)/.ready ## passwords and configurations for deploy/compose (ARGS="--hub-servers 3", "--nodes edge-7")
 	@$(BIN)/python deploy/compose/prepare.py $(ARGS)
+
+compose-identity: $(VENV)/.ready ## keys and configurations for deploy/compose/identity (ARGS="--trust-domain fleet.example")
+	@$(BIN)/python deploy/compose/identity/prepare.py $(ARGS)
 
 e2e: $(VENV)/.ready ## every story of tests/e2e in containers, and nothing left behind (ARGS="-m short", ARGS="-k rolling")
 	@cd tests/e2e && $(abspath $(BIN))/python run.py $(ARGS)

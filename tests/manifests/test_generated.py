@@ -14,7 +14,11 @@ from canopy.contracts.crds import crds
 from canopy.testing.golden import golden
 from canopy.testing.servers import nats_binary
 
-HUBS = [(3, K8S / "base/nats/hub.conf"), (1, K8S / "components/single-replica/hub.conf")]
+HUBS = [
+    (3, "", K8S / "base/nats/hub.conf"),
+    (1, "", K8S / "components/single-replica/hub.conf"),
+    (3, "/run/canopy", K8S / "components/identity/hub.conf"),
+]
 
 
 @pytest.mark.parametrize("crd", crds(), ids=lambda c: c["spec"]["names"]["plural"])
@@ -23,9 +27,11 @@ def test_the_crds_are_those_of_the_models(crd: Json) -> None:
     golden(K8S / "crds" / f"{crd['spec']['names']['plural']}.yaml", text)
 
 
-@pytest.mark.parametrize(("servers", "file"), HUBS, ids=["three", "one"])
-def test_the_hub_s_configuration_is_that_of_the_catalogue(servers: int, file: Path, tmp_path: Path) -> None:
-    nats.hub(servers=servers, to=str(tmp_path / "hub.conf"))
+@pytest.mark.parametrize(("servers", "identity", "file"), HUBS, ids=["three", "one", "by certificates"])
+def test_the_hub_s_configuration_is_that_of_the_catalogue(
+    servers: int, identity: str, file: Path, tmp_path: Path
+) -> None:
+    nats.hub(servers=servers, identity=identity, to=str(tmp_path / "hub.conf"))
     golden(file, (tmp_path / "hub.conf").read_text())
 
 

@@ -10,7 +10,7 @@ from rendering import ROOT, Pod, no_kubectl, render
 
 from canopy.contracts.roles import CLOUD_UNITS
 
-WITH_POLICIES = ("ci", "production")
+WITH_POLICIES = ("ci", "ci-identity", "production")
 
 
 @pytest.fixture(params=WITH_POLICIES)
@@ -33,8 +33,10 @@ def _imported(path: Path) -> set[str]:
 def meant(source: Pod, target: Pod) -> set[str]:
     """The ports that `source` needs of `target`, from what the code says."""
     match source.name, target.name:
-        case unit, "nats" if unit in CLOUD_UNITS:
+        case unit, "nats" if unit in (*CLOUD_UNITS, "spire-integration"):
             return {"client"}
+        case "spire-integration" | "spire-agent", "spire-server":
+            return {"api"}
         case "nats", "nats":
             return {"route"}
         case "edge", "nats":
@@ -55,24 +57,30 @@ def test_a_pod_reaches_what_it_needs_and_nothing_else(reach: Reach) -> None:
             assert reach.ports(reach.end(source), target) == meant(source, target), f"{source.name} to {target.name}"
 
 
+def doors(reach: Reach) -> set[tuple[str, str]]:
+    """What is open to everybody."""
+    trusted = {("spire-integration", "join"), ("edge", "mqtts")}
+    return {("cloudhub", "api"), ("nats", "leaf")} | (trusted if reach.manifests.trusted else {("edge", "mqtt")})
+
+
 def test_who_comes_from_elsewhere_reaches_the_fleet_api_the_link_and_mqtt(reach: Reach) -> None:
     for end in (End("default", {"app": "any"}, {"kubernetes.io/metadata.name": "default"}), End(OUTSIDE, address=True)):
         found = {(p.name, port) for p in reach.manifests.pods for port in reach.ports(end, p)}
-        assert found == {("cloudhub", "api"), ("nats", "leaf"), ("edge", "mqtt")}
+        assert found == doors(reach)
 
 
 def test_a_namespace_that_says_that_it_looks_on_reads_health_and_metrics_too(reach: Reach) -> None:
     watcher = End("monitoring", {}, {"canopy.dev/monitoring": "true"})
     found = {(p.name, port) for p in reach.manifests.pods for port in reach.ports(watcher, p)}
     looked_at = {("nats", "monitor"), ("edge", "monitor"), ("traces", "ui")}
-    looked_at |= {(unit, "health") for unit in (*CLOUD_UNITS, "edge")}
+    looked_at |= {(unit, "health") for unit in (*CLOUD_UNITS, "spire-integration", "edge")}
     there = {(p.name, n["name"]) for p in reach.manifests.pods for c in p.containers for n in c.get("ports", [])}
-    assert found == (looked_at & there) | {("cloudhub", "api"), ("nats", "leaf"), ("edge", "mqtt")}
+    assert found == (looked_at & there) | doors(reach)
 
 
 def test_only_who_has_rights_in_kubernetes_reaches_it(reach: Reach) -> None:
     for pod in reach.manifests.pods:
-        asks = pod.name in CLOUD_UNITS and bool(rights_of(pod.name))
+        asks = pod.name == "spire-server" or (pod.name in CLOUD_UNITS and bool(rights_of(pod.name)))
         assert ("443" in reach.out(pod)) == asks == ("6443" in reach.out(pod)), pod.name
 
 
@@ -83,6 +91,7 @@ def test_a_policy_with_rules_says_one_direction(reach: Reach) -> None:
 
 
 def test_every_namespace_of_ours_begins_with_nothing(reach: Reach) -> None:
-    stranger = {name: End(name, {"app": "new"}) for name in ("canopy", "canopy-edge")}
+    spaces = {p.namespace for p in reach.manifests.pods}
+    stranger = {name: End(name, {"app": "new"}) for name in spaces}
     for end in stranger.values():
         assert all(not reach.ports(end, p) for p in reach.manifests.pods)

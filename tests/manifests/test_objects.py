@@ -2,24 +2,28 @@
 
 import pytest
 import yaml
-from rendering import K8S, Json, Manifests
+from rendering import K8S, OVERLAYS, Json, Manifests
 
 BASES = sorted(p for p in (K8S / "base").iterdir() if p.is_dir())
 RUNS = [p for p in BASES if (p / "workload.yaml").exists()]
 NAMES = {"kustomization.yaml", "workload.yaml", "rbac.yaml", "service.yaml", "pdb.yaml"}
+OF_AGENTS = {"namespace.yaml", "socket.yaml"}
+CONFIGURATIONS = {"hub.conf", "server.conf", "agent.conf", "entries.sh"}
 
 
 @pytest.mark.parametrize("base", RUNS, ids=lambda p: p.name)
 def test_a_base_has_the_same_few_file_names_as_every_other(base) -> None:
     files = {p.name for p in base.iterdir()}
-    assert {"kustomization.yaml", "workload.yaml", "rbac.yaml"} <= files <= NAMES | {"hub.conf"}
+    more = OF_AGENTS if base.name == "spire-agent" else set()
+    assert {"kustomization.yaml", "workload.yaml", "rbac.yaml"} <= files <= NAMES | CONFIGURATIONS | more
     listed = set(yaml.safe_load((base / "kustomization.yaml").read_text())["resources"])
-    assert listed == files - {"kustomization.yaml", "hub.conf"}
+    assert listed == files - {"kustomization.yaml"} - CONFIGURATIONS
 
 
 def test_every_base_and_component_is_in_an_overlay() -> None:
     base = yaml.safe_load((K8S / "base/kustomization.yaml").read_text())["resources"]
-    assert {p.name for p in BASES} == set(base)
+    more = yaml.safe_load((K8S / "components/identity/kustomization.yaml").read_text())["resources"]
+    assert {p.name for p in BASES} == set(base) | {one.rpartition("/")[2] for one in more}
     used = [yaml.safe_load(p.read_text()) for p in (K8S / "overlays").glob("*/kustomization.yaml")]
     assert {c for overlay in used for c in overlay["components"]} == {
         f"../../components/{p.name}" for p in (K8S / "components").iterdir()
@@ -61,8 +65,8 @@ def _meant(manifests: Manifests, o: Json) -> list:
 def test_production_leaves_the_crds_alone_that_a_cluster_may_have() -> None:
     from rendering import render
 
-    found = {name: len(list(render(name).of("CustomResourceDefinition"))) for name in ("dev", "ci", "production")}
-    assert found == {"dev": 3, "ci": 3, "production": 0}
+    found = {name: len(list(render(name).of("CustomResourceDefinition"))) for name in OVERLAYS}
+    assert found == {"dev": 3, "ci": 3, "ci-identity": 3, "production": 0}
 
 
 def test_no_secret_is_in_the_manifests(manifests: Manifests) -> None:
@@ -70,15 +74,16 @@ def test_no_secret_is_in_the_manifests(manifests: Manifests) -> None:
     assert list(manifests.of("Secret")) == []
 
 
-def test_the_cloud_is_under_the_restricted_profile_and_only_the_edge_is_not() -> None:
+def test_the_cloud_is_under_the_restricted_profile_and_only_edges_and_agents_are_not() -> None:
     from rendering import render
 
-    for overlay in ("dev", "ci", "production"):
+    for overlay in OVERLAYS:
         level = {
             n["metadata"]["name"]: n["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
             for n in render(overlay).of("Namespace")
         }
-        assert level == {"canopy": "restricted", "canopy-edge": "privileged"}
+        agents = {"canopy-spire": "privileged"} if render(overlay).trusted else {}
+        assert level == {"canopy": "restricted", "canopy-edge": "privileged"} | agents
 
 
 def test_replicas_stand_apart_as_far_as_the_overlay_can() -> None:

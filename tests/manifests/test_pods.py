@@ -5,8 +5,9 @@ from typing import Any
 
 from rendering import Json, Manifests, Pod
 
-EDGE = "canopy-edge"
+EDGE, AGENTS = "canopy-edge", "canopy-spire"
 USER = 65532
+SOCKET = "/run/canopy-spire/agent"
 
 
 def all_containers(manifests: Manifests) -> list[tuple[Pod, Json]]:
@@ -22,7 +23,7 @@ def faulty(manifests: Manifests, fault: Any) -> list[str]:
 def test_nothing_runs_as_root_but_what_gives_folders_of_the_host_away(manifests: Manifests) -> None:
     def root(pod: Pod, container: Json) -> str:
         whole, own = pod.spec["securityContext"], container["securityContext"]
-        if (pod.namespace, container["name"]) == (EDGE, "folders"):
+        if pod.namespace in (EDGE, AGENTS) and container["name"] == "folders":
             return "" if own["capabilities"].get("add") == ["CHOWN"] else "has more than CHOWN"
         user = own.get("runAsUser", whole.get("runAsUser"))
         safe = whole["runAsNonRoot"] and own.get("runAsNonRoot", True) and user == USER
@@ -85,13 +86,15 @@ def test_production_names_no_image_of_a_developer() -> None:
 def test_ci_pulls_nothing() -> None:
     import rendering
 
-    wrong = faulty(rendering.render("ci"), lambda pod, c: "" if c["imagePullPolicy"] == "Never" else c["image"])
-    assert wrong == []
+    for overlay in ("ci", "ci-identity"):
+        wrong = faulty(rendering.render(overlay), lambda pod, c: "" if c["imagePullPolicy"] == "Never" else c["image"])
+        assert wrong == [], overlay
 
 
 def test_only_who_asks_kubernetes_holds_a_token(manifests: Manifests) -> None:
     holding = {pod.name for pod in manifests.pods if pod.spec.get("automountServiceAccountToken", True)}
-    assert holding == {"cloudhub", "devicecontroller", "edgecontroller"}
+    spire = {"spire-server", "spire-agent"} if manifests.trusted else set()
+    assert holding == {"cloudhub", "devicecontroller", "edgecontroller"} | spire
 
 
 def test_no_variable_comes_from_the_names_of_services(manifests: Manifests) -> None:
@@ -100,15 +103,37 @@ def test_no_variable_comes_from_the_names_of_services(manifests: Manifests) -> N
 
 
 def test_only_the_edge_has_folders_and_a_port_of_the_host(manifests: Manifests) -> None:
+    of_an_edge, mqtt = {"/var/lib/canopy/edge", "/var/lib/canopy/leaf"}, 1883
+    if manifests.trusted:
+        of_an_edge, mqtt = {*of_an_edge, "/var/lib/canopy/identity", SOCKET}, 8883
     for pod in manifests.pods:
         kept = {v["hostPath"]["path"] for v in pod.spec["volumes"] if "hostPath" in v}
         ports = {p["hostPort"] for c in pod.containers for p in c.get("ports", []) if "hostPort" in p}
-        assert not any(pod.spec.get(own) for own in ("hostNetwork", "hostPID", "hostIPC"))
+        assert not any(pod.spec.get(own) for own in ("hostNetwork", "hostIPC"))
+        assert bool(pod.spec.get("hostPID")) == (pod.name == "spire-agent"), pod.name
         if pod.name == "edge":
-            assert kept == {"/var/lib/canopy/edge", "/var/lib/canopy/leaf"} and ports == {1883}
+            assert kept == of_an_edge and ports == {mqtt}
+        elif pod.name == "spire-agent":  # it looks at the processes that ask for an identity
+            assert kept == {SOCKET} and not ports
         elif pod.name != "volumes":  # of the overlay ci: it makes the folders of the volumes
             assert not kept and not ports, pod.name
-        assert pod.namespace == EDGE or not kept
+        assert pod.namespace in (EDGE, AGENTS) or not kept
+
+
+def test_the_only_claim_of_a_folder_of_the_node_is_that_of_the_agents_socket(manifests: Manifests) -> None:
+    """The restricted profile lets a pod name a claim; what it means is said here, by who may make volumes."""
+    found = [v["spec"] for v in manifests.of("PersistentVolume") if "hostPath" in v["spec"]]
+    assert [(v["hostPath"]["path"], v["accessModes"]) for v in found] == (
+        [(SOCKET, ["ReadOnlyMany"])] if manifests.trusted else []
+    )
+    mounts = [
+        m
+        for pod in manifests.pods
+        for c in pod.containers
+        for m in c.get("volumeMounts", [])
+        if m["name"] == "spire-agent"
+    ]
+    assert all(m["readOnly"] for m in mounts)
 
 
 def test_a_port_of_the_host_is_not_one_of_a_sidecar_which_a_kubelet_would_not_map(manifests: Manifests) -> None:

@@ -10,6 +10,10 @@ NAMED = {"namespaces"}
 """Kinds of which a unit may read only what is named."""
 
 
+OTHERS = ("spire-server", "spire-agent")
+"""Programs that are not ours; what they ask of Kubernetes is said by their documentation, and was tried."""
+
+
 def documents(unit: str) -> list[Json]:
     path = K8S / "base" / unit / "rbac.yaml"
     return read(path.read_text()) if path.exists() else []
@@ -36,14 +40,14 @@ def test_a_unit_is_granted_just_what_its_code_asks(unit: str) -> None:
     assert sorted(granted(unit)) == sorted(rights_of(unit))
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [*UNITS, *OTHERS])
 def test_no_rule_has_a_wildcard(unit: str) -> None:
     for rule in rules(unit):
         words = [w for key in ("apiGroups", "resources", "verbs", "resourceNames") for w in rule.get(key, [])]
         assert "*" not in words and "nonResourceURLs" not in rule
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [*UNITS, *OTHERS])
 def test_a_right_in_all_namespaces_is_only_for_what_is_in_all_of_them(unit: str) -> None:
     everywhere = {r for rule in rules(unit, "ClusterRole") for r in rule["resources"] if "resourceNames" not in rule}
     assert not everywhere & {*IN_A_PART, *NAMED}
@@ -66,7 +70,7 @@ def test_every_account_is_bound_to_its_own_roles_and_to_no_other(manifests: Mani
 
 
 def test_every_role_of_an_overlay_is_one_of_a_unit(manifests: Manifests) -> None:
-    known = {d["metadata"]["name"] for unit in UNITS for d in documents(unit)}
+    known = {d["metadata"]["name"] for unit in (*UNITS, *OTHERS) for d in documents(unit)}
     assert {o["metadata"]["name"] for o in manifests.of("Role", "ClusterRole")} <= known
 
 

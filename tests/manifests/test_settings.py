@@ -7,18 +7,21 @@ from typing import Any
 import pytest
 from rendering import Json, Manifests, Pod
 
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, EDGEIDENTITY, SPIRE_INTEGRATION
 from canopy.runtime.settings import Shared, UnitSettings, load, variables
 
 SECRET = "p0123456789"
+OF_THE_LEAF = ("CANOPY_EDGEIDENTITY_MQTT_LISTEN", "CANOPY_EDGEIDENTITY_LEAF_LISTEN")
+"""Where the leaf listens, in a container of its own: edgeidentity writes that into its configuration."""
 
 
 def units_in(container: Json) -> tuple[str, ...]:
     """The units that a container runs; () if it runs none."""
-    name = container["name"]
+    name = container["name"].replace("-", "_")
     if name == "edge":
-        return EDGE_UNITS
-    return (name,) if name in (*CLOUD_UNITS, *EDGE_UNITS) else ()
+        named = [e["value"] for e in container.get("env", []) if e["name"] == "CANOPY_UNITS"]
+        return tuple(named[0].split()) if named else EDGE_UNITS
+    return (name,) if name in (*CLOUD_UNITS, *EDGE_UNITS, SPIRE_INTEGRATION) else ()
 
 
 def settings_of(units: tuple[str, ...]) -> list[type[UnitSettings]]:
@@ -40,7 +43,8 @@ def running(manifests: Manifests) -> list[tuple[Pod, Json, tuple[str, ...]]]:
 
 
 def test_every_unit_of_the_planes_is_deployed(manifests: Manifests) -> None:
-    assert {u for _, _, units in running(manifests) for u in units} == {*CLOUD_UNITS, *EDGE_UNITS}
+    identity = {SPIRE_INTEGRATION, EDGEIDENTITY} if manifests.trusted else set()
+    assert {u for _, _, units in running(manifests) for u in units} == {*CLOUD_UNITS, *EDGE_UNITS} | identity
 
 
 def test_every_variable_is_a_setting_and_its_value_is_taken(
@@ -49,7 +53,7 @@ def test_every_variable_is_a_setting_and_its_value_is_taken(
     for pod, container, units in running(manifests):
         environment = valued(manifests.environment(pod, container))
         known = {name for cls in settings_of(units) for name, _, _ in variables(cls)}
-        ours = {k: v for k, v in environment.items() if k.startswith("CANOPY_")}
+        ours = {k: v for k, v in environment.items() if k.startswith("CANOPY_") and k != "CANOPY_UNITS"}
         assert ours.keys() <= known, f"{pod.name}/{container['name']}: {sorted(ours.keys() - known)} are no settings"
         with monkeypatch.context() as patched:
             for name, value in ours.items():
@@ -62,15 +66,31 @@ def test_a_unit_listens_where_its_container_says(manifests: Manifests) -> None:
     for pod, container, units in running(manifests):
         environment = manifests.environment(pod, container)
         ports = {p["containerPort"] for p in container["ports"]}
-        listening = {int(v.rpartition(":")[2]) for k, v in environment.items() if k.endswith("_LISTEN") and ":" in v}
+        own = {k: v for k, v in environment.items() if k.endswith("_LISTEN") and k not in OF_THE_LEAF and ":" in v}
+        listening = {int(v.rpartition(":")[2]) for v in own.values()}
         assert listening == ports, f"{pod.name}/{container['name']} {units}"
 
 
 def test_a_unit_has_the_user_and_the_password_of_its_own_name(manifests: Manifests) -> None:
-    for pod, container, _ in running(manifests):
+    for pod, container, _ in [] if manifests.trusted else running(manifests):
         environment = manifests.environment(pod, container)
         key = environment["CANOPY_NATS_PASSWORD"]["valueFrom"]["secretKeyRef"]
         assert environment["CANOPY_NATS_USER"] == container["name"] == key["key"], pod.name
+
+
+def test_with_identities_no_unit_has_a_password_and_each_finds_who_it_is_in_memory_or_in_the_node_s_folder(
+    manifests: Manifests,
+) -> None:
+    for pod, container, _ in running(manifests) if manifests.trusted else []:
+        environment = manifests.environment(pod, container)
+        assert not {"CANOPY_NATS_USER", "CANOPY_NATS_PASSWORD"} & environment.keys(), pod.name
+        assert environment["CANOPY_NATS_URL"].startswith("tls://"), pod.name
+        folder = environment["CANOPY_IDENTITY_DIR"]
+        mount = next(m for m in container["volumeMounts"] if folder.startswith(m["mountPath"]))
+        volume = next(v for v in pod.spec["volumes"] if v["name"] == mount["name"])
+        assert volume.get("emptyDir", {}).get("medium") == "Memory" or "hostPath" in volume, pod.name
+        written = [c for c in pod.lasting if c["name"] == "identity"]
+        assert len(written) == 1 and written[0]["restartPolicy"] == "Always", pod.name
 
 
 def test_streams_have_as_many_copies_as_the_hub_has_servers(manifests: Manifests) -> None:

@@ -1,0 +1,115 @@
+"""`make compose-identity`: writes .env (names, public nkeys) and generated/: the hub's configuration, the nkeys
+of spire_integration, the certificate by which the SPIRE agent is known. What is there stays.
+"""
+
+import argparse
+import datetime
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from canopy.cli import nats
+from canopy.identity.hubkeys import HubKeys
+
+HERE = Path(__file__).parent
+STORE, IDENTITY = "/var/lib/canopy/js", "/run/canopy"
+NKEYS = {name: f"CANOPY_NKEY_{name.upper()}" for name in ("issuer", "auth", "cloud", "sys")}
+OUR_REDIS, PUBLIC_REDIS_USER, OUR_USER = "canopy/redis", "999:1000", "65532:65532"
+AGENT_DAYS = 10 * 365
+
+Environment = dict[str, str]
+
+
+def environment(there: Mapping[str, str], keys: HubKeys, trust_domain: str) -> Environment:
+    """What .env should hold: what is there, and what is missing."""
+    found = dict(there)
+    found.setdefault("CANOPY_TRUST_DOMAIN", trust_domain)
+    for name in ("CANOPY_PASSWORD_REDIS", "CANOPY_COMPOSE_API_TOKEN"):
+        found.setdefault(name, f"p{secrets.token_hex(16)}")
+    found.setdefault("COMPOSE_PROJECT_NAME", "canopy-identity")
+    found |= {variable: getattr(keys, name).public for name, variable in NKEYS.items()}
+    found["CANOPY_REDIS_USER"] = OUR_USER if OUR_REDIS in found.get("CANOPY_REDIS_IMAGE", "") else PUBLIC_REDIS_USER
+    return found
+
+
+def agent_certificates() -> dict[str, bytes]:
+    """The root by which the server knows its agents, which signs the one agent's certificate and nothing after it."""
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root = _certificate("agents", root_key, "agents", root_key)
+    return {
+        "agents.crt": root.public_bytes(Encoding.PEM),
+        "agent.crt": _certificate("compose", key, "agents", root_key).public_bytes(Encoding.PEM),
+        "agent.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    }
+
+
+def _certificate(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    now, root = datetime.datetime.now(datetime.UTC), key is signer
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (name, issuer)]
+    builder = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1]).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now)
+    builder = builder.not_valid_after(now + datetime.timedelta(days=AGENT_DAYS))
+    builder = builder.add_extension(x509.BasicConstraints(ca=root, path_length=None), critical=True)
+    return builder.add_extension(_usage(root), critical=True).sign(signer, hashes.SHA256())
+
+
+def _usage(signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def written(folder: Path, trust_domain: str) -> Environment:
+    """.env for its owner only; the files for the users of containers, in a folder of the owner's."""
+    generated = folder / "generated"
+    generated.mkdir(exist_ok=True, mode=0o700)
+    keys = HubKeys.ensure(generated / "keys")
+    file = folder / ".env"
+    env = environment(read(file), keys, trust_domain)
+    file.touch(mode=0o600)
+    file.write_text("".join(f"{name}={value}\n" for name, value in sorted(env.items())))
+    nats.hub(store=STORE, to=str(generated / "hub.conf"), identity=IDENTITY)
+    if not (generated / "agent.key").exists():
+        for name, pem in agent_certificates().items():
+            (generated / name).write_bytes(pem)
+    for path in (*generated.rglob("*"),):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # other users in containers read them; the folder is the owner's
+    return env
+
+
+def read(file: Path) -> Environment:
+    """NAME=value lines; what is not there is empty."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return {name: value for name, _, value in (line.partition("=") for line in lines if "=" in line)}
+
+
+def main() -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser("make compose-identity", description=__doc__)
+    parser.add_argument("--trust-domain", default="canopy.test", help="of the fleet; it stays what it was at first")
+    parser.add_argument("--folder", type=Path, default=HERE, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    env = written(given.folder, given.trust_domain)
+    sys.stdout.write(f"{given.folder}/.env: trust domain {env['CANOPY_TRUST_DOMAIN']}\nnext: docker-compose up -d\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
