@@ -75,7 +75,7 @@ class Callout:
         if answer is None or not message.reply:
             return
         try:
-            await self._connection.publish(message.reply, answer)
+            await self._connection.answer(message, answer)
         except NotConnected as e:
             log.debug("an answer of the auth callout: %s", e)
 

@@ -1,0 +1,175 @@
+"""A hub that believes the built-in authority, replicas of spire_integration in this process, and who wants in: raw NATS
+clients with any certificate, and real leaves. What the unit's tests with servers open.
+"""
+
+import asyncio
+import ssl
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from canopy.bus import Bus, Connection
+from canopy.bus.config import HubTrust
+from canopy.bus.environment import Environment
+from canopy.bus.streams import LastValues
+from canopy.contracts import catalogue as c
+from canopy.contracts.identity_wire import AuditRecord, RevokeAsk
+from canopy.identity import ids
+from canopy.identity.builtin import Builtin
+from canopy.identity.hubkeys import HubKeys
+from canopy.identity.identity import BUNDLE_FILE, SVID_FILE, Identity
+from canopy.identity.sources import FileSource
+from canopy.runtime.clock import SystemClock
+from canopy.runtime.health import Health
+from canopy.runtime.settings import Shared
+from canopy.runtime.telemetry import Telemetry
+from canopy.spire_integration.prepare import files_of
+from canopy.spire_integration.settings import Settings
+from canopy.spire_integration.unit import NAME, SpireIntegration
+from canopy.testing.servers import HOST, hub
+from canopy.testing.trusted import TD, Trusted, minted
+from canopy.testing.wait import until
+from canopy.testing.world import running
+
+
+@dataclass
+class Fleet:
+    """`shared` and `settings` are what each replica gets; `trusted` has nodes and leaves."""
+
+    trusted: Trusted
+    shared: Shared
+    settings: Settings
+    replicas: list[Environment] = field(default_factory=list)
+
+    @property
+    def authority(self) -> Builtin:
+        return self.trusted.authority
+
+    @asynccontextmanager
+    async def replica(self, authority=None, **settings):
+        """A replica that has started; its Environment."""
+        async with AsyncExitStack() as stack:
+            env = await self.environment(stack)
+            given = self.settings.model_copy(update=settings)
+            unit = SpireIntegration(env, given, self.trusted.keys, authority or self.authority, SystemClock())
+            await stack.enter_async_context(running(unit))
+            yield env
+
+    async def environment(self, stack: AsyncExitStack) -> Environment:
+        connection = await Connection.open(
+            self.shared.nats_url,
+            name=NAME,
+            nkey_seed=self.trusted.keys.cloud.seed,
+            identity=FileSource(Path(self.shared.identity_dir)),
+            expected=frozenset({ids.hub(TD)}),
+        )
+        stack.push_async_callback(connection.close)
+        return Environment(self.shared, connection, Telemetry(NAME, enabled=False), Health(NAME))
+
+    async def identity(self, id, **how) -> Identity:
+        return await minted(self.authority, id, **how)
+
+    async def knock(self, identity: Identity | None, bundle=None, seconds: float = 8.0) -> "Guest":
+        """Whoever comes with this certificate, as a NATS client, and what the hub says to that."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if identity is not None:
+            file = self.trusted.folder / "knocks.pem"
+            file.write_bytes(identity.svid.pem)
+            context.load_cert_chain(file)
+        return await Guest.come(self.trusted.hub.servers[0].ports[0], context, seconds)
+
+    async def audit(self, env: Environment, **like) -> AuditRecord:
+        """The first record in the stream that has all these; waits for it. A text need only be in it."""
+
+        async def found():
+            for value in await LastValues(env.bus(NAME), "AUDIT").under(c.AUDIT.wild()):
+                record = msgspec.json.decode(value.data, type=AuditRecord)
+                if all(_fits(getattr(record, name), wanted) for name, wanted in like.items()):
+                    return record
+            return None
+
+        return await until(found)
+
+    async def revoke(self, bus: Bus, node: str, restore: bool = False) -> None:
+        ask = RevokeAsk(node=node, by="an operator", reason="stolen", restore=restore)
+        answer = await bus.ask(c.IDENTITY_REVOKE, ask, timeout=5)
+        assert answer.verdict == "ok", answer
+
+
+def _fits(found, wanted) -> bool:
+    return wanted in found if isinstance(wanted, str) else found == wanted
+
+
+@dataclass
+class Guest:
+    """A raw client of NATS. `said` is what the hub said to its CONNECT: PONG, an error, or nothing."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    said: str = ""
+
+    @classmethod
+    async def come(cls, port: int, context: ssl.SSLContext, seconds: float) -> "Guest":
+        reader, writer = await asyncio.open_connection(HOST, port)
+        self = cls(reader, writer)
+        try:
+            async with asyncio.timeout(seconds):
+                await reader.readline()
+                await writer.start_tls(context)
+                writer.write(
+                    b'CONNECT {"verbose":false,"pedantic":false,"lang":"raw","version":"1","protocol":1}\r\nPING\r\n'
+                )
+                self.said = (await self.line()).strip()
+        except (OSError, TimeoutError) as e:
+            self.said = repr(e)
+        return self
+
+    async def line(self) -> str:
+        """The next one that is no INFO or PING; '' at the end."""
+        while True:
+            line = (await self.reader.readline()).decode()
+            if line.startswith("PING"):
+                self.writer.write(b"PONG\r\n")
+            elif not line.startswith("INFO"):
+                return line
+
+    @property
+    def is_in(self) -> bool:
+        return self.said == "PONG"
+
+    async def still_in(self) -> bool:
+        self.writer.write(b"PING\r\n")
+        return (await self.line()).strip() == "PONG"
+
+    def leave(self) -> None:
+        self.writer.transport.abort()
+
+
+@asynccontextmanager
+async def open_fleet(folder: Path, servers: int = 1, **settings):
+    """A hub without anybody who answers its callout yet."""
+    keys = HubKeys.ensure(folder / "keys")
+    root = folder / "files"
+    given = Settings(
+        keys_dir=folder / "keys",
+        builtin_dir=folder / "authority",
+        write_files_dir=str(root),
+        keep_seconds=0.3,
+        join_listen=f"{HOST}:0",
+        **settings,
+    )
+    identity_dir = str(root / "cloud" / NAME)
+    authority = Builtin(folder / "authority", TD)
+    await files_of(given, Shared(trust_domain=TD), authority, SystemClock()).turn()
+    nkeys = (keys.issuer.public, keys.auth.public, keys.cloud.public, keys.sys.public)
+    trust = HubTrust(str(root / "hub" / SVID_FILE), str(root / "hub" / BUNDLE_FILE), *nkeys)
+    async with AsyncExitStack() as stack:
+        running_hub = await hub(folder / "hub", servers=servers, trust=trust)
+        for server in running_hub.servers:
+            stack.push_async_callback(server.kill)
+        trusted = Trusted(folder, authority, keys, trust, stack, running_hub)
+        shared = Shared(nats_url=running_hub.client_url, identity_dir=identity_dir, trust_domain=TD, data_dir=folder)
+        yield Fleet(trusted, shared, given)
