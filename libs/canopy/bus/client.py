@@ -5,6 +5,7 @@ Only `connection` and `rotation` use it. What of nats-py's inside is touched is 
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from canopy.identity.identity import Identity
 
 
+log = logging.getLogger("canopy.bus")
 PING_SECONDS = 5
 CONNECT_SECONDS = 5
 FLUSH_SECONDS = 2
 DIAL_SECONDS = 15.0
 """Of one try; then it is begun anew."""
+AFTER_BUG_SECONDS = 1.0
 PERMISSIONS = "permissions violation"
 FAILURES = (TimeoutError, OSError, nats.errors.Error)
 """ssl.SSLError is an OSError."""
@@ -30,11 +33,25 @@ Happened = Callable[[], Awaitable[None]] | None
 
 
 class _Transport(TcpTransport):  # type: ignore[misc]
-    """nats-py's, which forgets to tell asyncio that it is TLS: a warning for each connection that ends."""
+    """nats-py's, mended where TLS fails or ends."""
 
     async def connect_tls(self, *args: Any, **more: Any) -> None:
-        await super().connect_tls(*args, **more)
-        self._io_writer.transport.get_protocol()._over_ssl = True
+        """A handshake that failed leaves nothing to wait for; one that did not is said to asyncio to be TLS, which
+        would warn of each connection that ends."""
+        try:
+            await super().connect_tls(*args, **more)
+        except BaseException:
+            self._io_writer.transport.abort()
+            self._io_reader = self._io_writer = None
+            raise
+        self._io_writer._protocol._over_ssl = True
+
+    async def readline(self) -> bytes:
+        """Of a connection that begins: its end is no line. A server closes when it does not like a certificate."""
+        line: bytes = await super().readline()
+        if not line:
+            raise ConnectionResetError("the server closed the connection: it does not take this certificate or user")
+        return line
 
     def __bool__(self) -> bool:
         """There is a transport, be it connected or not: nats-py is to make no other."""
@@ -61,6 +78,16 @@ class NatsClient(Client):  # type: ignore[misc]
             return
         self._err = error
         await self._process_op_err(error)
+
+    async def _attempt_reconnect(self) -> None:
+        """nats-py's gives up for good at an exception that it does not know."""
+        while not self.is_closed:
+            try:
+                return await super()._attempt_reconnect()
+            except Exception:
+                log.exception("reconnecting; trying on")
+                self._status = Client.RECONNECTING
+                await asyncio.sleep(AFTER_BUG_SECONDS)
 
     def retire(self) -> None:
         """It is no longer the one: it says nothing, and does not come back."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from canopy.identity.tls import Expected, Rotating
 
 log = logging.getLogger("canopy.bus")
-LINGER_SECONDS = 5.0
+LINGER_SECONDS = 10.0
 """For answers to what came over the old connection: the server takes them there only."""
 SPREAD, MOST_SPREAD_SECONDS = 0.1, 10.0
 """Of what is left of the old certificate: so many processes do not come at once."""

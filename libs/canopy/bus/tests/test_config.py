@@ -1,10 +1,24 @@
 """The servers' configurations as golden text: a widened right shows in review."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from canopy.bus.config import CLOUD, EDGE, Cluster, Hub, Leaf, Variable, node_account, node_files, route_url
+from canopy.bus.config import (
+    CLOUD,
+    EDGE,
+    Cluster,
+    Hub,
+    HubTrust,
+    Leaf,
+    LeafTrust,
+    Variable,
+    node_account,
+    node_files,
+    route_url,
+)
+from canopy.bus.rights import device_rights
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
 from canopy.contracts.subject import BadToken
 from canopy.testing.golden import golden
@@ -13,8 +27,22 @@ GOLDEN = Path(__file__).with_name("golden")
 HUB = Hub("/js", {u: u for u in (*CLOUD_UNITS, CLOUD)}, {"edge.1": "p1", "edge-2": "p2"})
 LEAF = Leaf("edge.1", "/js", {u: u for u in (*EDGE_UNITS, EDGE)}, "nats-leaf://edge.1:p1@127.0.0.1:7422")
 
+TRUST = HubTrust("/hub/svid.pem", "/hub/bundle.pem", "AISSUER", "UAUTH", "UCLOUD", "USYS")
+NODE_TRUST = LeafTrust(
+    *("edge.1", "canopy.test", "/leaf/svid.pem", "/leaf/bundle.pem", "/link/svid.pem", "/link/bundle.pem"),
+    devices=(("spiffe://edge.1.canopy.test/device/default/a.b", device_rights("default", "a.b", "edge.1")),),
+)
+TRUSTED_HUB = Hub("/js", {}, {}, trust=TRUST)
+TRUSTED_LEAF = Leaf("edge.1", "/js", {}, "tls://hub.example:7422", trust=NODE_TRUST)
+TEXTS = {
+    "hub.conf": HUB.text(),
+    "leaf.conf": LEAF.text(),
+    "hub-trust.conf": TRUSTED_HUB.text(),
+    "leaf-trust.conf": TRUSTED_LEAF.text(),
+}
 
-@pytest.mark.parametrize(("name", "text"), [("hub.conf", HUB.text()), ("leaf.conf", LEAF.text())])
+
+@pytest.mark.parametrize(("name", "text"), TEXTS.items())
 def test_a_configuration_is_the_one_that_was_reviewed(name: str, text: str) -> None:
     golden(GOLDEN / name, text + "\n")
 
@@ -25,6 +53,26 @@ def test_a_node_may_speak_only_as_itself() -> None:
         '      { user: "edge.1", password: "p1", permissions: { publish: ["node.edge_1.ask.>"],'
         ' subscribe: ["node.edge_1.in.>"] } }'
     ]
+
+
+def test_with_certificates_nobody_has_a_password_and_nobody_is_anonymous() -> None:
+    for text in (TRUSTED_HUB.text(), TRUSTED_LEAF.text()):
+        assert "password" not in text and "no_auth_user" not in text
+    with pytest.raises(ValueError, match="no passwords"):
+        replace(HUB, trust=TRUST).text()
+    with pytest.raises(ValueError, match="no passwords"):
+        replace(LEAF, trust=NODE_TRUST).text()
+
+
+def test_every_listener_and_the_link_ask_for_a_certificate() -> None:
+    assert TRUSTED_HUB.text().count("verify: true") == 2 and TRUSTED_LEAF.text().count("verify_and_map: true") == 2
+    assert TRUSTED_LEAF.text().count('cert_file: "/link/svid.pem"') == 1
+
+
+def test_a_gated_leaf_differs_from_an_open_one_in_its_devices_only() -> None:
+    gated = replace(TRUSTED_LEAF, trust=replace(NODE_TRUST, gated=True)).text().splitlines()
+    (device,) = set(TRUSTED_LEAF.text().splitlines()) ^ set(gated)
+    assert "spiffe://edge.1.canopy.test/device/default/a.b" in device and 'allowed_connection_types: ["MQTT"]' in device
 
 
 def test_outside_loopback_devices_need_a_password() -> None:

@@ -1,0 +1,160 @@
+"""Certificates of connections that come and go, at a real hub with an auth callout."""
+
+import asyncio
+import logging
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from canopy.bus import Connection
+from canopy.bus.config import Cluster, Hub, Leaf, route_url
+from canopy.bus.rights import device_rights
+from canopy.contracts import catalogue as c
+from canopy.contracts import wire
+from canopy.identity import ids
+from canopy.identity.identity import read_identity, write_identity
+from canopy.identity.sources import FileSource
+from canopy.testing.servers import nats_binary
+from canopy.testing.trusted import TD, Trusted, minted, open_trusted
+from canopy.testing.wait import until
+
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("rotation")]
+PRESENCE = c.PRESENCE.at(node="edge-1")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Trusted]:
+    async with open_trusted(tmp_path) as found:
+        yield found
+
+
+async def test_nats_server_takes_every_configuration_that_is_made_with_certificates(world: Trusted) -> None:
+    node = await world.node("edge.1")
+    routes = (route_url("localhost:6222", "s"),)
+    device = (str(ids.device(TD, "edge.1", "default", "lamp")), device_rights("default", "lamp", "edge.1"))
+    leaf = Leaf(
+        "edge.1", str(world.folder / "l"), {}, "tls://localhost:7422", trust=replace(node.trust, devices=(device,))
+    )
+    texts = {
+        "hub": Hub(str(world.folder / "h"), {}, {}, trust=world.trust).text(),
+        "one of three": Hub(
+            "h", {}, {}, cluster=Cluster("hub-1", "127.0.0.1:6222", "s", routes), trust=world.trust
+        ).text(),
+        "leaf": leaf.text(),
+        "gated leaf": replace(leaf, trust=replace(node.trust, devices=(device,), gated=True)).text(),
+    }
+    for name, text in texts.items():
+        file = world.folder / "tried.conf"
+        file.write_text(text)
+        done = await asyncio.to_thread(
+            subprocess.run, [nats_binary(), "-t", "-c", file], capture_output=True, text=True, timeout=20
+        )
+        assert done.returncode == 0, (name, done.stderr)
+    assert "default/lamp" in texts["leaf"] and "default/lamp" not in texts["gated leaf"]
+
+
+async def test_a_newer_certificate_is_taken_and_nothing_is_lost_heard_twice_or_out_of_order(world: Trusted) -> None:
+    says, hears = await world.at_hub("cloudhub"), await world.at_hub("edgecontroller")
+    heard: list[bytes] = []
+    lost: list[str] = []
+    for connection in (says, hears):
+        connection.on_lost(lambda: lost.append("lost"))
+
+    async def take(message: object) -> None:
+        heard.append(message.data)  # type: ignore[attr-defined]
+        if len(heard) % 100 == 0:
+            await asyncio.sleep(0.002)  # a handler that is busy when its connection goes
+
+    await hears.subscribe(PRESENCE, take)
+    said, talking = 0, asyncio.Event()
+
+    async def talk() -> None:
+        nonlocal said
+        while not talking.is_set():
+            said += 1
+            await says.publish(PRESENCE, str(said).encode())
+            if said % 10 == 0:
+                await asyncio.sleep(0.001)
+
+    task = asyncio.create_task(talk())
+    for _ in range(2):
+        for unit, connection in (("edgecontroller", hears), ("cloudhub", says)):
+            await _renewed(world, unit, connection)
+    talking.set()
+    await task
+    await until(lambda: len(heard) >= said, 10)
+    assert heard == [str(n + 1).encode() for n in range(said)] and said > 1000
+    assert lost == []
+
+
+async def test_what_is_being_answered_when_the_certificate_changes_is_answered(world: Trusted) -> None:
+    asks, serves = await world.cloud("cloudhub"), await world.cloud("devicecontroller")
+    asked, may = asyncio.Event(), asyncio.Event()
+
+    async def page(ask: wire.SetAsk, place: object) -> wire.PageAnswer:
+        asked.set()
+        await may.wait()
+        return wire.PageAnswer(verdict="busy", reason="there")
+
+    await serves.serve(c.SET_PAGE, page, concurrency=2)
+    waiting = asyncio.create_task(asks.ask(c.SET_PAGE, _set_ask(), timeout=20, channel="devices"))
+    await asked.wait()
+    await _renewed(world, "devicecontroller", serves.connection)
+    await _renewed(world, "cloudhub", asks.connection)
+    may.set()
+    assert (await waiting).reason == "there"
+    assert (await asks.ask(c.SET_PAGE, _set_ask(), timeout=5, channel="devices")).reason == "there"
+
+
+async def test_a_connection_whose_certificate_ended_comes_back_with_the_next_one(
+    world: Trusted, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = await world.files(world.authority, ids.cloud(TD, "cloudhub"), 2)
+    hub = await world.connect(folder, world.hub.client_url, ids.hub(TD))
+    heard, back = [], []
+
+    async def take(message: object) -> None:
+        heard.append(message.data)  # type: ignore[attr-defined]
+
+    async def hook() -> None:
+        back.append("back")
+
+    await hub.subscribe(c.CLOUD_HEALTH.wild(), take)
+    hub.on_reconnect(hook)
+    await until(lambda: not hub.connected, 10)
+    assert read_identity(folder) == hub.identity, "nobody wrote another one"
+    await hub.publish(c.CLOUD_HEALTH.at(unit="cloudhub"), b"kept meanwhile")
+    await world.files(world.authority, ids.cloud(TD, "cloudhub"))
+    await until(lambda: hub.connected and back and heard, 15)
+    assert heard == [b"kept meanwhile"] and back == ["back"]
+    assert hub.identity is not None and hub.identity.svid.serial == read_identity(folder).svid.serial
+
+
+async def test_who_is_not_the_hub_gets_no_connection_and_is_named(
+    world: Trusted, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = await world.files(world.authority, ids.cloud(TD, "cloudhub"))
+    expected = frozenset({ids.node(TD, "edge-1")})
+    opening = asyncio.create_task(
+        Connection.open(world.hub.client_url, name="x", identity=FileSource(folder), expected=expected)
+    )
+    with caplog.at_level(logging.WARNING):
+        await until(lambda: f"the peer is {ids.hub(TD)}" in caplog.text, 10)
+    assert not opening.done()
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+
+
+async def _renewed(world: Trusted, unit: str, connection: Connection) -> None:
+    """Write the next certificate of `unit`, and wait until its connection has it."""
+    id, before = ids.cloud(TD, unit), connection.client
+    identity = await minted(world.authority, id, 30)
+    write_identity(world.folder / "identities" / id.trust_domain / id.path.strip("/").replace("/", "-"), identity)
+    await until(lambda: connection.identity == identity and connection.client is not before, 15)
+
+
+def _set_ask() -> wire.SetAsk:
+    return wire.SetAsk(node="edge-1", ask=wire.PageAsk())
