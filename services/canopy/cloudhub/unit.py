@@ -17,6 +17,7 @@ from canopy.cloudhub.adapters import http
 from canopy.cloudhub.adapters.access import Access
 from canopy.cloudhub.adapters.audit import Book
 from canopy.cloudhub.adapters.fleet import BEATS_UNTIL_OFFLINE, Fleet
+from canopy.cloudhub.adapters.joining import Desk
 from canopy.cloudhub.adapters.letters import Shelf
 from canopy.cloudhub.adapters.server import HttpServer
 from canopy.cloudhub.adapters.traced import Shown
@@ -206,7 +207,8 @@ class _Parts:
         ready = self.following.ready.is_set
         aside, book = Shelf(self.letters), Book(self.audit)
         telemetry = self._env.telemetry
-        return http.build(fleet, access, self.watchers, self._clock, telemetry, ready, shown, whys, aside, book)
+        desk = Desk(self.bus)
+        return http.build(fleet, access, self.watchers, self._clock, telemetry, ready, shown, whys, aside, book, desk)
 
 
 def _nonce() -> str:

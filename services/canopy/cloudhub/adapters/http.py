@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from canopy.cloudhub.adapters import audit, bodies, letters, problem, why_bodies
+from canopy.cloudhub.adapters import audit, bodies, joining, letters, problem, why_bodies
 from canopy.cloudhub.adapters.access import Access
 from canopy.cloudhub.adapters.fleet import Fleet, Where
 from canopy.cloudhub.adapters.problem import Problem
@@ -56,6 +56,7 @@ def build(
     whys: Whys | None = None,
     aside: letters.Shelf | None = None,
     book: audit.Book | None = None,
+    desk: joining.Desk | None = None,
 ) -> FastAPI:
     """The app. `ready` is what `/healthz` says."""
     app = FastAPI(
@@ -75,6 +76,8 @@ def build(
         letters.routes(app, aside, _caller(access), _ERRORS)
     if book is not None:
         audit.routes(app, book, _caller(access), _ERRORS)
+    if desk is not None:
+        joining.routes(app, desk, _caller(access), _ERRORS)
 
     @app.middleware("http")
     async def traced(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
