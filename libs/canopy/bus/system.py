@@ -69,11 +69,19 @@ class _Answer(msgspec.Struct):
     error: _Failure | None = None
 
 
+class _Varz(msgspec.Struct):
+    config_load_time: str = ""
+
+
+class _Read(msgspec.Struct):
+    data: _Varz = msgspec.field(default_factory=_Varz)
+
+
 class _Seen(msgspec.Struct):
     server: _Server = msgspec.field(default_factory=_Server)
 
 
-_ANSWER, _SEEN = msgspec.json.Decoder(_Answer), msgspec.json.Decoder(_Seen)
+_ANSWER, _SEEN, _READ = msgspec.json.Decoder(_Answer), msgspec.json.Decoder(_Seen), msgspec.json.Decoder(_Read)
 _SERVER = "$SYS.REQ.SERVER"
 
 
@@ -127,6 +135,10 @@ class System:
         """Read configuration and certificates again; what the server says against it, else ''. Raises AskFailed."""
         answer = _ANSWER.decode((await self._one(f"{_SERVER}.{server}.RELOAD", {})).data)
         return answer.error.description or "refused" if answer.error else ""
+
+    async def read_at(self, server: str) -> str:
+        """When it read its configuration last, by its own clock. Raises AskFailed."""
+        return _READ.decode((await self._one(f"{_SERVER}.{server}.VARZ", {})).data).data.config_load_time
 
     async def _pages(self, asked: dict[str, Any]) -> list[Connected]:
         found = []

@@ -37,6 +37,8 @@ from canopy.runtime.logs import once_per
 from canopy.runtime.metrics import Counter
 
 log = logging.getLogger("canopy.edgeidentity")
+LOOK_SECONDS = 5.0
+"""Between two looks whether somebody else let the leaf read its configuration."""
 ASK_SECONDS = 0.1
 """Between two asks of DeviceTwin while devices wait for it."""
 FIRST_SECONDS, MOST_SECONDS = 0.2, 10.0
@@ -53,6 +55,9 @@ class Server(Protocol):
 
     async def reload(self, run: str) -> None:
         """Let it read its configuration again, if it is still that run. Raises Refused, AskFailed."""
+
+    async def read_at(self, run: str) -> str:
+        """When it read its configuration last, whoever let it. Raises AskFailed."""
 
 
 class Leafward:
@@ -74,7 +79,7 @@ class Leafward:
         self._clock, self._health, self._reloads = clock, health, reloads
         self._backoff = Backoff(FIRST_SECONDS, MOST_SECONDS, rng)
         self._say = once_per(SAY_AGAIN_SECONDS)
-        self._woken = asyncio.Event()
+        self._woken, self._read_at = asyncio.Event(), ""
         self.state = State(taken=memory.held.run)
 
     def put(self, event: Event) -> None:
@@ -110,6 +115,25 @@ class Leafward:
                 case _:
                     await self._clock.wait(self._woken, math.inf)
 
+    async def watch(self) -> None:
+        """A SIGHUP of somebody else reads what lies on the disk: the closed form. The open one is given again."""
+        while True:
+            await self._clock.sleep(LOOK_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once."""
+        before = self.state
+        if before.loaded is None:
+            return
+        try:
+            at = await self._server.read_at(before.run)
+        except AskFailed:
+            return
+        if self.state is before and at != self._read_at:
+            log.warning("the leaf was told by somebody else to read its configuration; it is told again")
+            self.put(Connected(before.run))
+
     async def _ask(self, run: str) -> None:
         taken = await self._twin()
         if taken == run:
@@ -138,6 +162,7 @@ class Leafward:
         try:
             await asyncio.to_thread(self._config.write, form)
             await self._server.reload(run)
+            self._read_at = await self._server.read_at(run)
         finally:
             if not form.gated:
                 await asyncio.shield(asyncio.to_thread(self._config.write, CLOSED))

@@ -28,21 +28,21 @@ class Memory:
     """The file, and what it holds."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.held = self._read()
 
     def write(self, held: Remembered) -> None:
         """On the disk when this returns."""
         if held != self.held:
-            write_private(self._path, msgspec.json.encode(held))
+            write_private(self.path, msgspec.json.encode(held))
             self.held = held
 
     def _read(self) -> Remembered:
         try:
-            with self._path.open("rb") as file:
+            with self.path.open("rb") as file:
                 return msgspec.json.decode(file.read(MOST_BYTES), type=Remembered)
         except FileNotFoundError:
             return Remembered()
         except (OSError, msgspec.DecodeError) as e:
-            log.warning("%s cannot be read: %s; devices wait until MetaManager shows its set", self._path, e)
+            log.warning("%s cannot be read: %s; devices wait until MetaManager shows its set", self.path, e)
             return Remembered()

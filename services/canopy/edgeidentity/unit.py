@@ -48,6 +48,10 @@ class Leaf:
         if why := await self._system.reload(run):
             raise Refused(why)
 
+    async def read_at(self, run: str) -> str:
+        """Raises AskFailed."""
+        return await self._system.read_at(run)
+
 
 class EdgeIdentity:
     """The unit. `run` may be called again after it ended."""
@@ -132,6 +136,7 @@ class EdgeIdentity:
             await bus.hear(c.META_CHANGED, reading.changed, channel=c.DEVICES_CHANNEL)
             async with doors.opened(), asyncio.TaskGroup() as tasks:
                 tasks.create_task(leafward.run())
+                tasks.create_task(leafward.watch())
                 tasks.create_task(audits.AuditSender(bus, self.audit, clock).run())
                 tasks.create_task(watch.run())
                 tasks.create_task(reading.run())

@@ -74,9 +74,14 @@ async def _holds(one: Any, key: str, count: int) -> bool:
     return set(await one.twin()) >= {f"{key}{i}" for i in range(count)}
 
 
+async def _kept_out(node: Any, tls: Any) -> bool:
+    return not await node.let_in("light", tls)
+
+
 async def test_the_gate_stays_open_when_edgeidentity_starts_again_and_closes_with_a_crash_of_the_leaf(
-    open_node: Any,
+    open_node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("canopy.edgeidentity.leafward.LOOK_SECONDS", 0.5)
     node = await open_node()
     await node.meta.set("light")
     await node.start("edgeidentity", "devicetwin")
@@ -92,6 +97,9 @@ async def test_the_gate_stays_open_when_edgeidentity_starts_again_and_closes_wit
         await one.say("a", "1")
         assert (await one.twin())["a"] == "1"
         assert node.folders.config.read_text() == closed
+    node.leaf.reload()  # an operator's SIGHUP reads what lies on the disk: no device
+    await until(lambda: _kept_out(node, light))
+    await until(lambda: node.let_in("light", light))
     await node.stop("edgeidentity")
     await node.leaf.restart(kill=True)
     assert not await node.let_in("light", light)
