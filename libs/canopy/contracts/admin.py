@@ -58,11 +58,18 @@ class AppAsk(Message, frozen=True, kw_only=True, tag="app", tag_field="ask"):
     workload: str = ""
 
 
+class StrangerAsk(Message, frozen=True, kw_only=True, tag="stranger", tag_field="ask"):
+    """A workload that has no identity asked for one: for the audit."""
+
+    workload: str
+    reason: str
+
+
 class BundleAsk(Message, frozen=True, kw_only=True, tag="bundle", tag_field="ask"):
     """The roots of this node."""
 
 
-AdminAsk = WhoAsk | ProvisionAsk | DeviceTokenAsk | DeviceRevokeAsk | AppAsk | BundleAsk
+AdminAsk = WhoAsk | ProvisionAsk | DeviceTokenAsk | DeviceRevokeAsk | AppAsk | StrangerAsk | BundleAsk
 
 OK, REFUSED, NOT_FOUND, AWAY = "ok", "refused", "not found", "away"
 

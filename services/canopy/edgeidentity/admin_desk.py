@@ -34,6 +34,7 @@ WHAT = {
     words.DeviceRevokeAsk: "revocation",
 }
 """How the audit calls it."""
+DAY_SECONDS = 86_400.0
 LATER = "the leaf is not connected, or slow to read it: it holds from when the leaf is back"
 
 
@@ -120,6 +121,9 @@ class Desk:
                 return AdminAnswer(bundle=(await self._authority.bundle()).pem.decode())
             case words.AppAsk():
                 return await self._app(ask, peer)
+            case words.StrangerAsk():
+                self._audit.record("workload", outcome="refused", who=ask.workload, reason=ask.reason)
+                return AdminAnswer()
             case _:
                 return await self._of_device(ask, peer)
 
@@ -215,7 +219,7 @@ class Desk:
         self._changed(None)
         self._audit.record(
             "workload", who=str(id), reason=ask.workload, where=_where(peer), serial=_serial(answer),
-            not_after=answer.not_after,
+            not_after=answer.not_after, same_seconds=DAY_SECONDS,
         )  # fmt: skip
         return answer
 
