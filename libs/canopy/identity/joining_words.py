@@ -38,13 +38,15 @@ class BadWords(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What an operator hands to a machine: for which node, the secret, the join root's SHA-256, where to join."""
+    """What an operator hands to a machine: for which node, the secret, the join root's SHA-256, where to join, and where
+    the hub takes leaves."""
 
     node: str
     id: str
     secret: str
     root: str
     url: str = ""
+    hub: str = ""
 
     @property
     def text(self) -> str:

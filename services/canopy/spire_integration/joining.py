@@ -48,12 +48,13 @@ class Joining:
         audit: Audit,
         clock: Clock,
         url: Callable[[], str] = lambda: "",
+        hub: str = "",
     ) -> None:
-        """`streams` are NODES and TOKENS; `url` is what tokens say."""
+        """`streams` are NODES and TOKENS; `url` and `hub` are what tokens say."""
         self._rules, self._root, self._authority = rules, root, authority
         self._nodes: Shelf[NodeIdentity] = Shelf(streams[0], NODES, "node", NodeIdentity)
         self._tokens: Shelf[JoinToken] = Shelf(streams[1], TOKENS, "id", JoinToken)
-        self._audit, self._clock, self._url = audit, clock, url
+        self._audit, self._clock, self._url, self._hub = audit, clock, url, hub
         self._nonces = Nonces(root.secret(b"nonces"))
         self._bundle: tuple[Bundle, float] | None = None
         self._refusals = Limits(REFUSALS_PER_SECOND, REFUSALS_BURST, 1)
@@ -71,8 +72,8 @@ class Joining:
         except AWAY as e:
             return TokenAnswer(verdict="busy", reason=str(e), retry_after_seconds=1.0)
         self._audit("token", who=ask.by, subject=ask.node, not_after=made.record.expires_at)
-        text = Token(ask.node, made.record.id, made.secret, self._root.fingerprint, self._url()).text
-        return TokenAnswer(token=text, expires_at=made.record.expires_at)
+        token = Token(ask.node, made.record.id, made.secret, self._root.fingerprint, self._url(), self._hub)
+        return TokenAnswer(token=token.text, expires_at=made.record.expires_at)
 
     # --- for nodes, at the endpoint -----------------------------------------------------------------------------------
     @property

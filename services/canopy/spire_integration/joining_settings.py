@@ -22,6 +22,11 @@ class JoiningSettings(UnitSettings):
     join_url: HttpUrl = Field(
         "", description="Where nodes reach that endpoint, put into tokens: https://host:port; empty: as it listens."
     )
+    join_hub_url: str = Field(
+        "",
+        pattern=r"^(tls://[^\s,@/]+(,tls://[^\s,@/]+)*)?$",
+        description="Where nodes' leaves reach the hub, put into tokens: tls://host:port, several servers with commas.",
+    )
     node_ttl_seconds: int = Field(
         3600, ge=5, le=30 * DAY_SECONDS, description="Seconds that a node's certificate lasts."
     )

@@ -71,7 +71,16 @@ async def serve(parts: Parts) -> AsyncIterator[Served]:
     context = joinroot.server_context(joinroot.endpoint(root, parts.trust_domain, now))
     nodes, kept = LastValues(parts.bus, "NODES"), LastValues(parts.bus, "TOKENS")
     streams = (nodes, kept)
-    joining = Joining(rules, root, parts.authority, streams, parts.audit, parts.clock, lambda: s.join_url or door.url)
+    joining = Joining(
+        rules,
+        root,
+        parts.authority,
+        streams,
+        parts.audit,
+        parts.clock,
+        lambda: s.join_url or door.url,
+        s.join_hub_url,
+    )
     limits = Limits(s.join_asks_per_second, s.join_burst)
     asked = parts.metrics.counter("canopy_spire_integration_join_asks_total")
     bounds = Bounds(s.join_connections, s.join_connections_per_address)

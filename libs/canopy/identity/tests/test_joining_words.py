@@ -19,7 +19,7 @@ from canopy.identity.joining_words import (
     to_text,
 )
 
-TOKEN = Token("edge.1", "a1", "s3cret-_", "ab" * 32, "https://hub:8443,https://hub-2:8443")
+TOKEN = Token("edge.1", "a1", "s3cret-_", "ab" * 32, "https://hub:8443,https://hub-2:8443", "tls://hub:7422")
 
 
 def test_a_token_is_one_word_and_reads_back() -> None:
