@@ -167,6 +167,8 @@ class Dial:
                     error_cb=error,
                     **options,
                 )
+            if not client.is_connected:  # nats-py takes the end of the stream for a welcome
+                raise nats.errors.Error("the server closed the connection instead of letting us in")
         except BaseException:
             client.retire()
             await client.ended()

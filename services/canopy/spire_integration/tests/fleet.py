@@ -28,6 +28,8 @@ from canopy.runtime.telemetry import Telemetry
 from canopy.spire_integration.prepare import files_of
 from canopy.spire_integration.settings import Settings
 from canopy.spire_integration.unit import NAME, SpireIntegration
+from canopy.testing.child import free_port
+from canopy.testing.processes import Process
 from canopy.testing.servers import HOST, hub
 from canopy.testing.trusted import TD, Trusted, minted
 from canopy.testing.wait import until
@@ -56,6 +58,25 @@ class Fleet:
             unit = SpireIntegration(env, given, self.trusted.keys, authority or self.authority, SystemClock())
             await stack.enter_async_context(running(unit))
             yield env
+
+    def process(self, name: str) -> Process:
+        """A replica as a process of its own, not started."""
+        port, s, prefix = free_port(), self.settings, "CANOPY_SPIRE_INTEGRATION_"
+        own = {
+            "CANOPY_NATS_URL": self.shared.nats_url,
+            "CANOPY_IDENTITY_DIR": self.shared.identity_dir,
+            "CANOPY_TRUST_DOMAIN": TD,
+            "CANOPY_DATA_DIR": str(self.trusted.folder / name),
+            "CANOPY_HEALTH_LISTEN": f"{HOST}:{port}",
+            f"{prefix}KEYS_DIR": str(s.keys_dir),
+            f"{prefix}BUILTIN_DIR": str(s.builtin_dir),
+            f"{prefix}WRITE_FILES_DIR": s.write_files_dir,
+            f"{prefix}JOIN_LISTEN": s.join_listen,
+        }
+        log = self.trusted.folder / f"{name}.log"
+        made = Process(name, ["canopy.launch", NAME], log, own, port)
+        self.trusted.stack.push_async_callback(made.kill)
+        return made
 
     async def environment(self, stack: AsyncExitStack) -> Environment:
         connection = await Connection.open(
