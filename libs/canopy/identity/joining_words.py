@@ -38,8 +38,8 @@ class BadWords(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What an operator hands to a machine: for which node, the secret, the join root's SHA-256, where to join, and where
-    the hub takes leaves."""
+    """What an operator hands to a machine: for which node, the secret, the join root's SHA-256, where to join (`url`),
+    and where the hub takes leaves (`hub`)."""
 
     node: str
     id: str
