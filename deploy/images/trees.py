@@ -8,6 +8,7 @@ compiled at a start on a read-only disk.
 
 import compileall
 import hashlib
+import importlib.metadata
 import os
 import py_compile
 import re
@@ -25,6 +26,8 @@ CORE = "edgehub"
 """Whose pins every unit has: nothing but the dependencies of the project itself."""
 WHEELS = {"linux/amd64": "x86_64-manylinux_2_28", "linux/arm64": "aarch64-manylinux_2_28"}
 LIB, APP = "/opt/canopy/lib", "/opt/canopy/app"
+NO_WHEEL = {"nkeys"}
+"""Published as source only; plain Python."""
 LEFT_OUT = ("tests", "test", "__pycache__")
 OTHERS_MOMENT = 946_684_800
 """The time that files of others bear: 2000-01-01."""
@@ -79,14 +82,16 @@ def pins(name: str) -> dict[str, str]:
 
 def installed(wanted: Mapping[str, str], platform: str, cache: Path) -> Path:
     """A folder with these packages for that platform, bare and compiled; made once for equal pins."""
-    text = "".join(wanted[name] for name in sorted(wanted))
+    text = "".join(wanted[name] for name in sorted(wanted) if name not in NO_WHEEL)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    recipe = "\n".join((text, platform, sys.version, Path(__file__).read_text()))
+    recipe = "\n".join((*wanted.values(), platform, sys.version, Path(__file__).read_text()))
     folder = cache / "trees" / hashlib.sha256(recipe.encode()).hexdigest()[:24]
     if not folder.is_dir():
         with tempfile.TemporaryDirectory(dir=_made(cache / "trees")) as scratch:
             tree = Path(scratch) / "tree"
             _install(text, version, platform, tree)
+            for name in sorted(NO_WHEEL & wanted.keys()):
+                _copied(name, wanted[name], tree)
             _bare(tree)
             _compiled(tree, LIB, py_compile.PycInvalidationMode.UNCHECKED_HASH)
             tree.rename(folder)
@@ -100,6 +105,19 @@ def _install(text: str, version: str, platform: str, tree: Path) -> None:
         command = ["pip", "install", "--quiet", "--target", str(tree), "--require-hashes", "--no-deps"]
         command += ["--only-binary", ":all:", "--python-version", version, "--python-platform", WHEELS[platform]]
         _uv([*command, "--link-mode", "copy", "-r", file.name])
+
+
+def _copied(name: str, pin: str, tree: Path) -> None:
+    """From .venv, where it was built from its hashed source. Raises NoTree."""
+    found = importlib.metadata.distribution(name)
+    pure = "Root-Is-Purelib: true" in (found.read_text("WHEEL") or "")
+    if not pin.startswith(f"{name}=={found.version} ") or not pure or not found.files:
+        raise NoTree(f"{name}: .venv holds {found.version}, not the pinned one, or it is not plain Python")
+    for file in found.files:
+        target = tree / file
+        if ".." not in file.parts and file.suffix != ".pyc":
+            _made(target.parent)
+            shutil.copyfile(file.locate(), target)
 
 
 def _uv(arguments: Sequence[str]) -> None:
