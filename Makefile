@@ -58,10 +58,7 @@ cluster: ## a real one-node Kubernetes on this machine (Linux, root; built once,
 	@bash tests/cluster/up.sh
 cluster-down: ## end what `make cluster` started (PURGE=1: its images and logs go too)
 	@bash tests/cluster/down.sh $(if $(PURGE),--purge)
-cluster-compose-identity: $(VENV)/.ready ## keys and configurations for deploy/compose/identity (ARGS="--trust-domain fleet.example")
-	@$(BIN)/python deploy/compose/identity/prepare.py $(ARGS)
-
-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
+cluster-e2e: $(VENV)/.ready ## every story of tests/cluster in that cluster, with the images of `make images` (ARGS=-k policies)
 	@bash tests/cluster/e2e.sh $(ARGS)
 
 images: $(VENV)/.ready ## an image of each unit, and what else containers need (IMAGES="edge cli" TAG= PLATFORMS= BASE_IMAGE=)
