@@ -35,6 +35,9 @@ Happened = Callable[[], Awaitable[None]] | None
 class _Transport(TcpTransport):  # type: ignore[misc]
     """nats-py's, mended where TLS fails or ends."""
 
+    _io_reader: Any
+    _io_writer: Any
+
     async def connect_tls(self, *args: Any, **more: Any) -> None:
         """A handshake that failed leaves nothing to wait for; one that did not is said to asyncio to be TLS, which
         would warn of each connection that ends."""
@@ -83,7 +86,8 @@ class NatsClient(Client):  # type: ignore[misc]
         """nats-py's gives up for good at an exception that it does not know."""
         while not self.is_closed:
             try:
-                return await super()._attempt_reconnect()
+                await super()._attempt_reconnect()
+                return
             except Exception:
                 log.exception("reconnecting; trying on")
                 self._status = Client.RECONNECTING

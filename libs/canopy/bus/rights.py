@@ -119,12 +119,12 @@ def device_rights(namespace: str, name: str, node: str) -> Permissions:
     publish = [s.wild(**mine) for s in (c.TWIN_UPDATE, c.TWIN_GET, c.STATE_UPDATE)]
     hears = [s.wild(**mine) for s in DEVICE_OUT]
     members = [s.wild(node=node) for s in (c.MEMBERSHIP_RESULT, c.MEMBERSHIP_UPDATED)]
-    return Permissions((*publish, c.MEMBERSHIP_GET.wild(node=node), MQTT_PUBREL), (*hears, *members, MQTT_DELIVERED))
+    return Permissions((*publish, c.MEMBERSHIP_GET.wild(node=node)), (*hears, *members))
 
 
 def app_rights(node: str) -> Permissions:
     """An app of `node`: it hears the twins of the node's devices, and says nothing."""
-    return Permissions((), (c.TWIN_DOCUMENT.wild(), c.MEMBERSHIP_UPDATED.wild(node=node), MQTT_DELIVERED))
+    return Permissions((), (c.TWIN_DOCUMENT.wild(), c.MEMBERSHIP_UPDATED.wild(node=node)))
 
 
 # --- who keeps the servers -------------------------------------------------------------------------------------------
