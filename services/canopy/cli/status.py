@@ -9,11 +9,11 @@ import typer
 
 from canopy.cli.api import FleetApi
 from canopy.cli.failure import FAILED, NO_CONNECTION, Failure
-from canopy.cli.output import Output, OutputOption, line, print_json, shown, table
+from canopy.cli.output import Output, OutputOption, clock, line, print_json, shown, table
 from canopy.cli.target import TokenOption, UrlOption, find
-from canopy.cli.why import cut, since
+from canopy.cli.why import age, cut, since
 
-HELP = """Show the fleet on one screen: cloud units, nodes and devices by state, what waits, dead letters, versions.
+HELP = """Show the fleet on one screen: cloud units, nodes and devices by state, until when identities last, what waits.
 
 \b
 Examples:
@@ -74,8 +74,11 @@ def draw(found: Mapping[str, Any], now: int) -> None:
     line(f"nodes: {_counts(found['nodes'])}")
     if found["troubled_nodes"]:
         table(("node", "state", "last heard", "why"), [_node(node, now) for node in found["troubled_nodes"]])
-    for text in _rest(found):
+    for text in (*_rest(found), *_identities(found, now)):
         line(text)
+    if found.get("identities_late"):
+        late = [one for one in found["identities"] if one["late"]]
+        table(("identity not renewed", "of", "lasts until"), [_late(one, now) for one in late])
 
 
 def _unit(unit: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -96,6 +99,23 @@ def _rest(found: Mapping[str, Any]) -> Iterator[str]:
     if found["dead_letters"] is not None:
         yield f"dead letters: {found['dead_letters']}" + (" (canopy deadletters)" if found["dead_letters"] else "")
     yield f"versions: {_versions(found['versions'])}"
+
+
+def _late(one: Mapping[str, Any], now: int) -> tuple[Any, ...]:
+    ends = clock(one["until"])
+    return (one["node"] or "the cloud", one["units"], ends if one["until"] > now else f"{ends} (over)")
+
+
+def _identities(found: Mapping[str, Any], now: int) -> Iterator[str]:
+    """Nothing where there are none, or from a cloud that does not say it yet."""
+    if not found.get("identities_count"):
+        return
+    first = min(found["identities"], key=lambda one: one["until"])
+    whose = " of ".join(shown(word) for word in (first["units"], first["node"] or "the cloud"))
+    left = f"{age(first['until'] - now)} left" if first["until"] > now else "over"
+    late = f"; {found['identities_late']} not renewed in time" if found["identities_late"] else ""
+    until = f"{clock(first['until'])} ({left}: {whose})"
+    yield f"identities: {found['identities_count']}, the first to end lasts until {until}{late}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -10,12 +10,15 @@ from typing import Literal
 
 from canopy.bus.healths import by_unit
 from canopy.contracts.roles import CLOUD_UNITS
+from canopy.contracts.times import millis
 from canopy.contracts.wire import Presence, TwinRecord, UnitHealth
 
 LED = ("devicecontroller", "edgecontroller")
 MOST_SHOWN = 10
 MOST_NAMED = 3
 ILL = ("offline", "unhealthy")
+LINK = "link"
+"""What a node's own certificate at the hub is called beside those of its units; edgeidentity says it."""
 
 NodeWord = Literal["ready", "degraded", "away"]
 
@@ -41,6 +44,17 @@ class NodeState:
 
 
 @dataclass(frozen=True, slots=True)
+class Lasting:
+    """Until when (ms) a certificate lasts. `node` is empty in the cloud; units that share it stand side by side.
+    `late`: it should have been renewed by now, or is over."""
+
+    node: str
+    units: str
+    until: int
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
     """What `canopy status` shows."""
 
@@ -52,11 +66,14 @@ class Tally:
     troubled_devices_count: int
     waiting: int
     versions: Mapping[str, list[str]] = field(default_factory=dict)
+    identities: list[Lasting] = field(default_factory=list)
+    identities_count: int = 0
+    identities_late: int = 0
 
     @property
     def well(self) -> bool:
         sick = any(u.wrong or u.leader is False for u in self.units)
-        return not (sick or self.troubled_nodes or self.troubled_devices_count)
+        return not (sick or self.troubled_nodes or self.troubled_devices_count or self.identities_late)
 
 
 def tally(
@@ -75,6 +92,7 @@ def tally(
     for device, record in devices:
         states[_state(record)] += 1
         troubled += [device] if _ill(record) else []
+    lasting = identities([("", cloud), *((p.node, p.units) for p in presences)], now)
     return Tally(
         units=[unit_state(unit, cloud) for unit in CLOUD_UNITS],
         nodes=dict(Counter(node.state for node in known)),
@@ -84,7 +102,24 @@ def tally(
         troubled_devices_count=len(troubled),
         waiting=sum(p.pending for p in presences),
         versions=_versions(cloud, presences),
+        identities=lasting[:MOST_SHOWN],
+        identities_count=len(lasting),
+        identities_late=sum(one.late for one in lasting),
     )
+
+
+def identities(heard: Iterable[tuple[str, Iterable[UnitHealth]]], now: int) -> list[Lasting]:
+    """Of (node, its units): those that are late first, then those that end first."""
+    found: dict[tuple[str, int, bool], dict[str, None]] = {}
+    for node, units in heard:
+        for unit in units:
+            for name, what in ((unit.unit, "identity"), (LINK, "link")):
+                until = millis(unit.facts.get(f"{what}_until"))
+                if until and not unit.silent_since:
+                    late = unit.facts.get(f"{what}_late") == "yes" or until <= now
+                    found.setdefault((node, until, late), {})[name] = None
+    lasting = [Lasting(node, ", ".join(units), until, late) for (node, until, late), units in found.items()]
+    return sorted(lasting, key=lambda one: (not one.late, one.until, one.node))
 
 
 def unit_state(unit: str, cloud: Iterable[UnitHealth]) -> UnitState:

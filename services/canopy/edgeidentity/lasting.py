@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from canopy.contracts.times import rfc3339
 from canopy.edgeidentity.folders import Folders
 from canopy.edgeidentity.slots import Lasts
 from canopy.identity.identity import BUNDLE_FILE, SVID_FILE
@@ -22,6 +23,8 @@ class Lasting:
     def __init__(self, folders: Folders, clock: Clock, health: Health, metrics: Metrics) -> None:
         self._folders, self._clock, self._health = folders, clock, health
         self._link = self._leaf = self._root = Lasts(0, 0)
+        health.tell("link_until", lambda: rfc3339(round(self._link.not_after * 1000)))
+        health.tell("link_late", lambda: "yes" if self._late else "no")
         metrics.gauge("canopy_edgeidentity_link_left_seconds", read=lambda: self._left(self._link))
         metrics.gauge("canopy_edgeidentity_leaf_left_seconds", read=lambda: self._left(self._leaf))
         metrics.gauge("canopy_edgeidentity_root_left_seconds", read=lambda: self._left(self._root))
@@ -35,12 +38,15 @@ class Lasting:
 
     def tell(self) -> None:
         """Once in a while: time alone changes what is true."""
-        left = self._left(self._link)
-        ok = left > LITTLE * (self._link.not_after - self._link.not_before)
+        left, ok = self._left(self._link), not self._late
         words = (
             f"ends in {left:.0f} s" if left > 0 else f"ended {-left:.0f} s ago: the node works on, the hub refuses it"
         )
         self._health.set(CHECK, ok, words if ok else f"{words}; why is it not renewed? (log of edgeidentity)")
+
+    @property
+    def _late(self) -> bool:
+        return self._left(self._link) <= LITTLE * (self._link.not_after - self._link.not_before)
 
     def _left(self, lasts: Lasts) -> float:
         return lasts.not_after - self._clock.now_ms() / 1000

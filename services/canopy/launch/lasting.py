@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from canopy.identity.identity import Identity
 
 log = logging.getLogger("canopy.run")
-CHECK, UNTIL = "identity", "identity_until"
-"""A check of health, and a fact: RFC 3339, empty without an identity."""
+CHECK, UNTIL, TOO_LATE = "identity", "identity_until", "identity_late"
+"""A check of health, and facts: RFC 3339 (empty without an identity), and whether it should have been renewed."""
 LATE = 0.25
 LOOK_SECONDS = 5.0
 SAY_AGAIN_SECONDS = 60.0
@@ -41,6 +41,7 @@ class Lasting:
         """Until cancelled."""
         for health in self._healths:
             health.tell(UNTIL, self._until)
+            health.tell(TOO_LATE, lambda: "yes" if self._late else "no")
         while True:
             self.look()
             await self._clock.sleep(LOOK_SECONDS)
@@ -49,10 +50,10 @@ class Lasting:
         """Once."""
         if (identity := self._identity) is None:
             return
-        left, life = identity.left_seconds(self._now()), identity.svid.not_after - identity.svid.not_before
+        left = identity.left_seconds(self._now())
         for health in self._healths:
             health.set(CHECK, left > 0, f"{identity.svid.id} lasts until {self._until()}")
-        if left < LATE * life and self._say("late"):
+        if self._late and self._say("late"):
             log.warning(
                 "the certificate of %s ends in %.0f s and has not been renewed: look at who writes CANOPY_IDENTITY_DIR",
                 identity.svid.id,
@@ -62,6 +63,13 @@ class Lasting:
     @property
     def _identity(self) -> "Identity | None":
         return self.connection.identity if self.connection else None
+
+    @property
+    def _late(self) -> bool:
+        if (identity := self._identity) is None:
+            return False
+        life = identity.svid.not_after - identity.svid.not_before
+        return identity.left_seconds(self._now()) < LATE * life
 
     def _until(self) -> str:
         identity = self._identity

@@ -1,6 +1,7 @@
 """`canopy device why` and `canopy status` against a small fleet API: one screen, and the exit codes."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -98,6 +99,21 @@ def test_what_is_not_well_is_named_and_is_exit_1(canopy: Any, fleet: Any) -> Non
     for words in ("NONE", "edge-2   away", "not heard", "1 in trouble: default/a", "0.1 (edge-1); 0.2 (cloudhub)"):
         assert words in ended.out
     assert "dead letters" not in ended.out  # this cloud keeps none
+
+
+def test_how_long_identities_last_is_told_and_those_not_renewed_in_time_are_named(canopy: Any, fleet: Any) -> None:
+    soon = round(time.time() * 1000) + 3 * 3_600_000
+    link = {"node": "edge-1", "units": "link", "until": soon + 100_000, "late": True}
+    cloud = {"node": "", "units": "cloudhub", "until": soon, "late": False}
+    found = status(well=False, identities=[link, cloud], identities_count=7, identities_late=1)
+    fleet.answers[("GET", "/api/v1/status")] = (200, found)
+    fleet.answers[("GET", LETTERS)] = (200, {"deadletters": []})
+    ended = canopy("status", *fleet.options())
+    *_, told, head, late = ended.out.splitlines()
+    assert ended.code == 1 and head.split() == ["IDENTITY", "NOT", "RENEWED", "OF", "LASTS", "UNTIL"]
+    assert told.startswith("identities: 7, the first to end lasts until ")
+    assert told.endswith("(2 h left: cloudhub of the cloud); 1 not renewed in time")
+    assert late.split()[:2] == ["edge-1", "link"]
 
 
 def test_a_dead_letter_is_not_well(canopy: Any, fleet: Any) -> None:

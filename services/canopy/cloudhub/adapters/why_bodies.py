@@ -42,6 +42,15 @@ class NodeState(BaseModel):
     why: str
 
 
+class Lasting(BaseModel):
+    """How long certificates last."""
+
+    node: str = Field(description="empty: in the cloud")
+    units: str = Field(description="who bears it; link: the node itself at the hub")
+    until: int = Field(description="ms since 1970")
+    late: bool = Field(description="it should have been renewed by now, or is over")
+
+
 class Status(BaseModel):
     """The fleet in one page."""
 
@@ -54,3 +63,6 @@ class Status(BaseModel):
     troubled_devices_count: int
     waiting: int = Field(description="device states that wait at the edge")
     versions: dict[str, list[str]] = Field(description="versions that run, with who runs them (the first few)")
+    identities: list[Lasting] = Field(description="the first certificates to end, late ones before all")
+    identities_count: int
+    identities_late: int = Field(description="how many should have been renewed by now")

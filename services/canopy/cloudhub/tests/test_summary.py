@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from canopy.cloudhub.summary import MOST_SHOWN, NodeState, node_state, tally, unit_state
+from canopy.cloudhub.summary import MOST_SHOWN, NodeState, identities, node_state, tally, unit_state
+from canopy.contracts.times import rfc3339
 from canopy.contracts.wire import DeviceState, Presence, Problem, TwinRecord, UnitCheck, UnitHealth
 
 NOW, FRESH = 1_700_000_000_000, 40_000
@@ -73,3 +74,27 @@ def test_who_is_in_trouble_is_named_up_to_a_bound_and_counted() -> None:
     assert found.troubled_nodes[0] == NodeState("e0", "away", 0, "not heard")
     assert found.troubled_devices_count == 21 and len(found.troubled_devices) == MOST_SHOWN
     assert found.devices == {"none": 1, "offline": 20, "online": 1}
+
+
+def test_the_identities_that_end_first_are_shown_and_those_not_renewed_in_time_are_no_good() -> None:
+    def says(unit: str, until: int, late: str = "no", **more: Any) -> UnitHealth:
+        facts = {"identity_until": rfc3339(until), "identity_late": late}
+        return UnitHealth(unit=unit, checks=CHECKS, facts=facts, **more)
+
+    hour = 3_600_000
+    link = {"link_until": rfc3339(NOW + hour), "link_late": "yes"}
+    units = [says("edgehub", NOW + 3 * hour), says("mapper", NOW + 3 * hour), says("devicetwin", 5, silent_since=NOW)]
+    edge = heard("e", units=[*units, UnitHealth(unit="edgeidentity", facts=link), UnitHealth(unit="x", facts={})])
+    found = identities([("", [says("cloudhub", NOW + 2 * hour)]), ("e", edge.units)], NOW)
+    assert [(one.node, one.units, (one.until - NOW) // hour, one.late) for one in found] == [
+        ("e", "link", 1, True),
+        ("", "cloudhub", 2, False),
+        ("e", "edgehub, mapper", 3, False),
+    ]
+    shown = tally(CLOUD, [("e", True, edge)], [], NOW, FRESH)
+    assert not shown.well and (shown.identities_count, shown.identities_late) == (2, 1)
+    assert [one.late for one in identities([("e", [says("edgehub", NOW - 1000)])], NOW)] == [True], "over is late"
+
+
+def test_a_fact_that_is_no_time_is_passed_over() -> None:
+    assert identities([("e", [UnitHealth(unit="x", facts={"identity_until": "soon"})])], NOW) == []
