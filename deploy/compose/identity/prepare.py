@@ -1,11 +1,12 @@
-"""`make compose-identity`: writes .env (names, public nkeys) and generated/: the hub's configuration, the nkeys
-of spire_integration, the certificate by which the SPIRE agent is known. What is there stays.
+"""`make compose-identity`: writes .env (names, public nkeys) and generated/: the hub's configuration, the nkeys of
+spire_integration, the root of its join endpoint, the certificate of the SPIRE agent. What is there stays.
 """
 
 import argparse
 import datetime
 import secrets
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from canopy.cli import nats
+from canopy.identity import joinroot
 from canopy.identity.hubkeys import HubKeys
 
 HERE = Path(__file__).parent
@@ -83,6 +85,7 @@ def written(folder: Path, trust_domain: str) -> Environment:
     keys = HubKeys.ensure(generated / "keys")
     file = folder / ".env"
     env = environment(read(file), keys, trust_domain)
+    joinroot.at(generated / "keys", env["CANOPY_TRUST_DOMAIN"], time.time())
     file.touch(mode=0o600)
     file.write_text("".join(f"{name}={value}\n" for name, value in sorted(env.items())))
     nats.hub(store=STORE, to=str(generated / "hub.conf"), identity=IDENTITY)
