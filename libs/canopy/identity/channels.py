@@ -1,5 +1,6 @@
 """How a gRPC server is reached, bounded: by a unix socket, or by mTLS as the identity in a folder. `spire` calls it."""
 
+import asyncio
 from pathlib import Path
 from typing import Protocol
 
@@ -51,9 +52,9 @@ class Socket:
             self._channel = aio.insecure_channel(self.says, options=_OPTIONS)
         return self._channel
 
-    async def close(self) -> None:
+    async def close(self, grace_seconds: float = 0.0) -> None:
         if self._channel is not None:
-            await self._channel.close()
+            await self._channel.close(grace_seconds)
         self._channel = None
 
 
@@ -67,37 +68,45 @@ class Tls:
         self._tunnel: Tunnel | None = None
         self._socket: Socket | None = None
         self._seen: tuple[int, ...] = ()
+        self._beginning = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
 
     @property
     def fault(self) -> str:
         return self._tunnel.fault if self._tunnel else ""
 
     async def channel(self) -> aio.Channel:
-        try:
-            seen = tuple((self._folder / name).stat().st_mtime_ns for name in (SVID_FILE, BUNDLE_FILE))
-            if seen != self._seen:
-                await self._begin()
-                self._seen = seen
-        except (OSError, NoIdentity, BadSvid) as e:
-            raise AuthorityAway(f"no identity to show to {self.says}: {e}") from None
+        async with self._beginning:
+            try:
+                seen = tuple((self._folder / name).stat().st_mtime_ns for name in (SVID_FILE, BUNDLE_FILE))
+                if seen != self._seen:
+                    await self._begin()
+                    self._seen = seen
+            except (OSError, NoIdentity, BadSvid) as e:
+                raise AuthorityAway(f"no identity to show to {self.says}: {e}") from None
         assert self._socket is not None
         return await self._socket.channel()
 
     async def _begin(self) -> None:
-        """Connections from now on show what is in the files now."""
+        """Connections from now on show what is in the files now; what is being answered goes on."""
         if self._context is None:
             self._context = client_context(self._folder, {self._peer}, ("h2",))
         else:
             self._context.renew(self._folder)
         if self._tunnel is None:
             host, _, port = self.says.rpartition(":")
-            self._tunnel = Tunnel(host.strip("[]"), int(port), self._context)
-            await self._tunnel.open()
+            tunnel = Tunnel(host.strip("[]"), int(port), self._context)
+            await tunnel.open()
+            self._tunnel = tunnel
         old, self._socket = self._socket, Socket(self._tunnel.socket)
         if old is not None:
-            await old.close()
+            task = asyncio.ensure_future(old.close(GRACE_SECONDS))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
+        for task in self._ending:
+            task.cancel()
         if self._socket is not None:
             await self._socket.close()
         if self._tunnel is not None:

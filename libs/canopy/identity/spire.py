@@ -38,7 +38,7 @@ _NO = frozenset(
     }
 )
 """What will be answered again; everything else may be over later, a right that is still missing included."""
-_OK, _NOT_FOUND = 0, 5
+_OK, _NOT_FOUND, _ALREADY_EXISTS = 0, 5, 6
 A = TypeVar("A")
 
 
@@ -122,16 +122,18 @@ class Spire:
         raise AuthorityRefused(f"{self.says} holds more than {MOST_PAGES * PAGE_ENTRIES} entries")
 
     async def _batch(self, method: str, request: Any) -> None:
+        """One that another replica has just made in the same way is as good."""
         answer = await self._call(_ENTRY + method, request, api.BatchEntryResponse)
-        self._judge(answer.results)
+        self._judge(answer.results, _ALREADY_EXISTS)
 
     async def _delete(self, entries: "list[api.Entry]") -> None:
         if entries:
             request = api.BatchDeleteEntryRequest(ids=[entry.id for entry in entries])
-            self._judge((await self._call(_ENTRY + "BatchDeleteEntry", request, api.BatchDeleteEntryResponse)).results)
+            answer = await self._call(_ENTRY + "BatchDeleteEntry", request, api.BatchDeleteEntryResponse)
+            self._judge(answer.results, _NOT_FOUND)
 
-    def _judge(self, results: Any) -> None:
-        bad = [one.status for one in results if one.status.code not in (_OK, _NOT_FOUND)]
+    def _judge(self, results: Any, as_good: int) -> None:
+        bad = [one.status for one in results if one.status.code not in (_OK, as_good)]
         if bad:
             raise AuthorityRefused(f"{self.says}: {bad[0].message}")
 
