@@ -40,6 +40,9 @@ class FleetApi:
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._call("PUT", path, json=body)
 
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._call("POST", path, json=body)
+
     def delete(self, path: str, **params: str) -> Any:
         return self._call("DELETE", path, params={k: v for k, v in params.items() if v})
 

@@ -83,7 +83,7 @@ def fleet() -> Iterator[Fleet]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_PUT = do_DELETE = _answer
+        do_GET = do_PUT = do_POST = do_DELETE = _answer
 
         def log_message(self, *_: Any) -> None:
             pass
