@@ -55,6 +55,7 @@ _PROCESS = (
     Measure("", "canopy_process_uptime_seconds", "gauge", "How long the process has run (seconds)."),
     Measure("", "canopy_build_info", "gauge", "Always 1; the label says the version.", ("version",)),
     Measure("", "canopy_identity_left_seconds", "gauge", "Until this process's certificate ends (seconds).", ("id",)),
+    Measure("", "canopy_identity_late", "gauge", "Whether it should have been renewed by now: 1 or 0.", ("id",)),
     Measure("", "canopy_metrics_left_out_total", "counter", "Changes of series beyond 1,000 a metric (changes)."),
 )
 
@@ -200,6 +201,7 @@ _EDGEIDENTITY = _of(
     ("audit_total", "counter", "Decisions of the audit, repeated ones each time (decisions)."),
     ("audit_waiting", "gauge", "Records of the audit that the cloud does not have yet (records)."),
     ("audit_dropped_total", "counter", "Records of the audit that a bound of this unit left out (records)."),
+    ("link_late", "gauge", "Whether the node's own certificate should have been renewed by now: 1 or 0."),
     ("front_connections", "gauge", "MQTT clients that speak through the front (clients)."),
     ("front_admitted_total", "counter", "MQTT clients that the front let in, by how they came (clients).", "how"),
     ("front_refused_total", "counter", "MQTT clients that the front refused, by why (clients).", "why"),

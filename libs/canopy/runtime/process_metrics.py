@@ -13,8 +13,12 @@ from canopy.runtime.metrics import Metrics
 _PAGE_BYTES = resource.getpagesize()
 
 
-def measure(metrics: Metrics, identities: Callable[[], Mapping[str, float]] = dict) -> None:
-    """Register them; the process counts as begun now. `identities`: how many seconds each certificate lasts still."""
+Identities = Callable[[], Mapping[str, float]]
+
+
+def measure(metrics: Metrics, left: Identities = dict, late: Identities = dict) -> None:
+    """Register them; the process counts as begun now. By SPIFFE ID: how many seconds each certificate lasts still, and
+    whether it should have been renewed (1.0)."""
     began, started = time.time(), time.monotonic()
     metrics.counted("process_cpu_seconds_total", _cpu_seconds)
     metrics.gauge("process_resident_memory_bytes", read=_resident_bytes)
@@ -23,7 +27,8 @@ def measure(metrics: Metrics, identities: Callable[[], Mapping[str, float]] = di
     metrics.gauge("process_start_time_seconds").set(began)
     metrics.gauge("canopy_process_uptime_seconds", read=lambda: time.monotonic() - started)
     metrics.gauge("canopy_build_info").set(1, version=version("canopy"))
-    metrics.gauge("canopy_identity_left_seconds", read=identities)
+    metrics.gauge("canopy_identity_left_seconds", read=left)
+    metrics.gauge("canopy_identity_late", read=late)
     metrics.counted("canopy_metrics_left_out_total", lambda: float(metrics.left_out))
 
 

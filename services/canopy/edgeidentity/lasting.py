@@ -25,6 +25,7 @@ class Lasting:
         self._link = self._leaf = self._root = Lasts(0, 0)
         health.tell("link_until", lambda: rfc3339(round(self._link.not_after * 1000)))
         health.tell("link_late", lambda: "yes" if self._late else "no")
+        metrics.gauge("canopy_edgeidentity_link_late", read=lambda: float(self._late))
         metrics.gauge("canopy_edgeidentity_link_left_seconds", read=lambda: self._left(self._link))
         metrics.gauge("canopy_edgeidentity_leaf_left_seconds", read=lambda: self._left(self._leaf))
         metrics.gauge("canopy_edgeidentity_root_left_seconds", read=lambda: self._left(self._root))

@@ -37,6 +37,10 @@ class Lasting:
         identity = self._identity
         return {str(identity.svid.id): identity.left_seconds(self._now())} if identity else {}
 
+    def late(self) -> Mapping[str, float]:
+        """1.0 for what should have been renewed, by SPIFFE ID."""
+        return {str(self._identity.svid.id): float(self._late)} if self._identity else {}
+
     async def run(self) -> None:
         """Until cancelled."""
         for health in self._healths:

@@ -78,7 +78,7 @@ class _Process:
         self._name = "+".join(row.name for row in rows)
         self._healths = tuple(Health(row.name) for row in rows)
         self._metrics, self._lasting = Metrics(), Lasting(self._healths, SystemClock())
-        process_metrics.measure(self._metrics, self._lasting.left)
+        process_metrics.measure(self._metrics, self._lasting.left, self._lasting.late)
         self._letters = {row.name: self._letters_of(row) for row in rows}
 
     async def run(self) -> None:

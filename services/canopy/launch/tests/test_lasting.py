@@ -38,10 +38,11 @@ async def test_a_certificate_that_is_not_renewed_warns_before_it_makes_a_unit_un
     assert [c.ok for c in health.checks] == [ok]
     assert ("has not been renewed" in caplog.text) == warned
     assert lasting.left()[str(ID)] == pytest.approx(1000 - passed, abs=2)
+    assert lasting.late() == {str(ID): float(warned)}
 
 
 def test_a_process_without_an_identity_says_nothing_of_it() -> None:
     health = Health("cloudhub")
     lasting = Lasting([health], FrozenClock())
     lasting.look()
-    assert health.checks == () and lasting.left() == {}
+    assert health.checks == () and lasting.left() == {} and lasting.late() == {}
