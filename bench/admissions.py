@@ -2,8 +2,9 @@
 
     .venv/bin/python bench/admissions.py [--storm 1500] [--joined 1000] [--kind leaf] [--at-once 100] [--json]
 
-Two replicas of spire_integration answer. `--joined` are in before; then `--storm` others come, as a site does that has its link back. Beside them a real node
-with a real leaf asks CloudHub's end of the link 50 times a second: how long its answers take, before and meanwhile.
+Two replicas of spire_integration answer. `--joined` are in before; then `--storm` others come, as a site does that has
+its link back. Beside them a real node asks CloudHub's end of the link 50 times a second, through a real leaf: how long
+its answers take, before and meanwhile.
 """
 
 import argparse
