@@ -17,7 +17,7 @@ from canopy.testing.child import HOST, LOOK_SECONDS, Child, free_port, tail
 NAME = "localhost"
 """What the hub's certificate calls it: Go's TLS compares it with the address that it connects to."""
 READY_SECONDS = 20.0
-LEAF_MEMORY = "24MiB"
+LEAF_MEMORY = "26MiB"
 """Go's soft limit of heap for a leaf: an edge has little memory."""
 
 
