@@ -143,6 +143,15 @@ def step(state: State) -> Step:
     return AskTwin(state.run) if state.taken != state.run else Rest()
 
 
+def urgent(state: State) -> bool:
+    """Whether a reload has to be now: the gate opens or closes, somebody is to go, or nothing is known. Others may
+    wait a moment and be one: each lets the leaf forget who may answer what it was just asked."""
+    loaded, wanted = state.loaded, state.wanted
+    if loaded is None or loaded.guests is None or wanted.guests is None:
+        return True
+    return bool(loaded.guests - wanted.guests)
+
+
 def gate(state: State) -> str:
     """Why no device is let in, in words; "" while the gate is open."""
     if not state.run:

@@ -45,7 +45,7 @@ class Keeper:
         """Write what is due. Raises AuthorityAway, OSError."""
         await self._trust(await self._authority.bundle())
         for slot in self._slots:
-            if due(self._held.get(slot.folder), self._shares[slot.folder], self._now()):
+            if due(self._held.get(slot.folder), self._ttl_seconds, self._shares[slot.folder], self._now()):
                 await self._renew(slot)
 
     async def run(self) -> None:

@@ -14,6 +14,8 @@ from canopy.runtime.health import Health, Metrics
 log = logging.getLogger("canopy.edgeidentity")
 LITTLE = 0.25
 """Of its life: what should have been renewed at half of it was not."""
+BACKDATED_SECONDS = 10.0
+"""What every authority puts a certificate's beginning before the time at which it is made."""
 CHECK = "link-certificate"
 
 

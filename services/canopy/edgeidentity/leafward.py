@@ -28,6 +28,7 @@ from canopy.edgeidentity.core import (
     after,
     gate,
     step,
+    urgent,
 )
 from canopy.edgeidentity.memory import Memory
 from canopy.runtime.backoff import Backoff
@@ -39,6 +40,8 @@ from canopy.runtime.metrics import Counter
 log = logging.getLogger("canopy.edgeidentity")
 LOOK_SECONDS = 5.0
 """Between two looks whether somebody else let the leaf read its configuration."""
+PAUSE_SECONDS = 1.0
+"""Between two reloads, where the later one can wait: what changes meanwhile goes together."""
 ASK_SECONDS = 0.1
 """Between two asks of DeviceTwin while devices wait for it."""
 FIRST_SECONDS, MOST_SECONDS = 0.2, 10.0
@@ -80,6 +83,7 @@ class Leafward:
         self._backoff = Backoff(FIRST_SECONDS, MOST_SECONDS, rng)
         self._say = once_per(SAY_AGAIN_SECONDS)
         self._woken, self._read_at = asyncio.Event(), ""
+        self._reloaded = -math.inf
         self.state = State(taken=memory.held.run)
 
     def put(self, event: Event) -> None:
@@ -108,6 +112,8 @@ class Leafward:
         """Until cancelled."""
         while True:
             match step(self.state):
+                case Reload() if not urgent(self.state) and (early := self._early()) > 0:
+                    await self._clock.wait(self._woken, early)
                 case Reload(run, form):
                     await self._reload(run, form)
                 case AskTwin(run):
@@ -134,6 +140,10 @@ class Leafward:
             log.warning("the leaf was told by somebody else to read its configuration; it is told again")
             self.put(Connected(before.run))
 
+    def _early(self) -> float:
+        """Seconds until the next reload that can wait."""
+        return self._reloaded + PAUSE_SECONDS - self._clock.monotonic()
+
     async def _ask(self, run: str) -> None:
         taken = await self._twin()
         if taken == run:
@@ -152,6 +162,7 @@ class Leafward:
             return
         self._reloads.add(result="ok")
         self._backoff.reset()
+        self._reloaded = self._clock.monotonic()
         self._told(self.state.loaded, form)
         self.put(Loaded(run, form))
         if not form.gated:

@@ -14,7 +14,7 @@ UNITS = (EDGE, *EDGE_UNITS, EDGEIDENTITY, SYSTEM)
 """EDGE: units that are folded in one process; SYSTEM: this unit towards the leaf itself."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SPREAD = 0.1
-"""Of a lifetime, to either side of its half: what began together is not renewed together."""
+"""Of a life, to either side of its half: what began together is not renewed together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,15 @@ def slots(td: str, node: str, more_names: tuple[str, ...] = ()) -> tuple[Slot, .
     return (leaf, *(Slot(f"units/{unit}", ids.local(td, node, unit)) for unit in UNITS))
 
 
-def renew_at(lasts: Lasts, share: float) -> float:
-    """When it is due: at half of its life, a bit sooner or later by `share` (0 to 1)."""
-    life = lasts.not_after - lasts.not_before
-    return lasts.not_before + life * (0.5 - SPREAD + 2 * SPREAD * share)
+def renew_at(lasts: Lasts, ttl_seconds: float, share: float) -> float:
+    """When it is due: when half of `ttl_seconds` is left, a bit sooner or later by `share` (0 to 1). Not by
+    `not_before`: that lies before the time at which it was made."""
+    return lasts.not_after - ttl_seconds * (0.5 + SPREAD - 2 * SPREAD * share)
 
 
-def due(lasts: Lasts | None, share: float, now: float) -> bool:
+def due(lasts: Lasts | None, ttl_seconds: float, share: float, now: float) -> bool:
     """True for what is not there, past its time, or of a time that has not come: then the clock was set back."""
-    return lasts is None or now < lasts.not_before or now >= renew_at(lasts, share)
+    return lasts is None or now < lasts.not_before or now >= renew_at(lasts, ttl_seconds, share)
 
 
 def _is_address(name: str) -> bool:

@@ -25,6 +25,7 @@ from canopy.edgeidentity.core import (
     after,
     gate,
     step,
+    urgent,
 )
 
 LIGHT, LAMP = (Guest("default", name, f"spiffe://n/device/default/{name}") for name in ("light", "lamp"))
@@ -65,6 +66,20 @@ OPENED = replace(TAKEN, loaded=OPEN)
 )
 def test_what_is_done_about_an_event(state: State, event: Event, expected: Step) -> None:
     assert step(after(state, event)) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "event", "expected"),
+    [
+        pytest.param(WAITING, Taken("r1"), True, id="the gate opens"),
+        pytest.param(OPENED, Connected("r2"), True, id="another run"),
+        pytest.param(OPENED, Invited(frozenset()), True, id="a device is to go"),
+        pytest.param(OPENED, Invited(TWO), False, id="a device comes"),
+        pytest.param(OPENED, Renewed(), False, id="a certificate was renewed in time"),
+    ],
+)
+def test_what_can_wait_a_moment_goes_together(state: State, event: Event, expected: bool) -> None:
+    assert urgent(after(state, event)) is expected
 
 
 def test_the_gate_says_what_it_waits_for() -> None:

@@ -131,3 +131,20 @@ async def test_what_somebody_else_let_the_leaf_read_is_read_over(world: World) -
         await world.reload("r1")  # an operator's SIGHUP
         assert world.read[-1] == CLOSED
         await world.until(lambda: world.read[-1] == Form(LIGHT, 0))
+
+
+async def test_what_changes_within_a_second_is_one_reload_unless_somebody_is_to_go(world: World) -> None:
+    many = [frozenset({*LIGHT, *(Guest("default", f"d{i}", f"spiffe://n/d{i}") for i in range(n))}) for n in range(9)]
+    async with running(world):
+        await world.until(lambda: world.read)
+        await opened(world)
+        before = len(world.read)
+        for guests in many:
+            world.leafward.put(Invited(guests))
+            await world.clock.advance(0.05)
+        await world.until(lambda: world.leafward.guests == many[-1])
+        assert len(world.read) <= before + 2
+        at = world.clock.monotonic()
+        world.leafward.put(Invited(LIGHT))
+        await world.until(lambda: world.leafward.guests == LIGHT)
+        assert world.clock.monotonic() - at < 0.5
