@@ -17,10 +17,12 @@ from canopy.bus.streams import LastValues
 from canopy.contracts import catalogue as c
 from canopy.contracts.identity_wire import AuditRecord, RevokeAsk
 from canopy.identity import ids
+from canopy.identity.authority import Authority
 from canopy.identity.builtin import Builtin
 from canopy.identity.hubkeys import HubKeys
 from canopy.identity.identity import BUNDLE_FILE, SVID_FILE, Identity
 from canopy.identity.sources import FileSource
+from canopy.identity.svid import Svid, make_csr, new_key
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health
 from canopy.runtime.settings import Shared
@@ -31,7 +33,7 @@ from canopy.spire_integration.unit import NAME, SpireIntegration
 from canopy.testing.child import free_port
 from canopy.testing.processes import Process
 from canopy.testing.servers import HOST, hub
-from canopy.testing.trusted import TD, Trusted, minted
+from canopy.testing.trusted import TD, Trusted
 from canopy.testing.wait import until
 from canopy.testing.world import running
 
@@ -41,13 +43,10 @@ class Fleet:
     """`shared` and `settings` are what each replica gets; `trusted` has nodes and leaves."""
 
     trusted: Trusted
+    authority: Authority
     shared: Shared
     settings: Settings
     replicas: list[Environment] = field(default_factory=list)
-
-    @property
-    def authority(self) -> Builtin:
-        return self.trusted.authority
 
     @asynccontextmanager
     async def replica(self, authority=None, **settings):
@@ -89,8 +88,10 @@ class Fleet:
         stack.push_async_callback(connection.close)
         return Environment(self.shared, connection, Telemetry(NAME, enabled=False), Health(NAME))
 
-    async def identity(self, id, **how) -> Identity:
-        return await minted(self.authority, id, **how)
+    async def identity(self, id, ttl_seconds: float = 600.0) -> Identity:
+        key = new_key()
+        made = await self.authority.mint(make_csr(key, id), id, ttl_seconds=ttl_seconds)
+        return Identity(Svid.of(made.chain_pem, key), await self.authority.bundle())
 
     async def knock(self, identity: Identity | None, bundle=None, seconds: float = 8.0) -> "Guest":
         """Whoever comes with this certificate, as a NATS client, and what the hub says to that."""
@@ -170,8 +171,8 @@ class Guest:
 
 
 @asynccontextmanager
-async def open_fleet(folder: Path, servers: int = 1, **settings):
-    """A hub without anybody who answers its callout yet."""
+async def open_fleet(folder: Path, servers: int = 1, authority: Authority | None = None, **settings):
+    """A hub without anybody who answers its callout yet; the built-in authority unless another is given."""
     keys = HubKeys.ensure(folder / "keys")
     root = folder / "files"
     given = Settings(
@@ -183,7 +184,8 @@ async def open_fleet(folder: Path, servers: int = 1, **settings):
         **settings,
     )
     identity_dir = str(root / "cloud" / NAME)
-    authority = Builtin(folder / "authority", TD)
+    builtin = Builtin(folder / "authority", TD)
+    authority = authority or builtin
     await files_of(given, Shared(trust_domain=TD), authority, SystemClock()).turn()
     nkeys = (keys.issuer.public, keys.auth.public, keys.cloud.public, keys.sys.public)
     trust = HubTrust(str(root / "hub" / SVID_FILE), str(root / "hub" / BUNDLE_FILE), *nkeys)
@@ -191,6 +193,6 @@ async def open_fleet(folder: Path, servers: int = 1, **settings):
         running_hub = await hub(folder / "hub", servers=servers, trust=trust)
         for server in running_hub.servers:
             stack.push_async_callback(server.kill)
-        trusted = Trusted(folder, authority, keys, trust, stack, running_hub)
+        trusted = Trusted(folder, builtin, keys, trust, stack, running_hub)
         shared = Shared(nats_url=running_hub.client_url, identity_dir=identity_dir, trust_domain=TD, data_dir=folder)
-        yield Fleet(trusted, shared, given)
+        yield Fleet(trusted, authority, shared, given)
