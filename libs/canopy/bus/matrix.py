@@ -111,6 +111,7 @@ _SERVERS: Mapping[str, str] = {
     "$hw.>": "$hw.>",
     "_INBOX.>": "_INBOX.>",
     "somebody's inbox": "_INBOX.somebody.i1",
+    "the mapper's inbox": "_INBOX.mapper.i1",
     "_R_.>": "_R_.i1",
     "$JS.API.>": "$JS.API.>",
     "$JS.API.STREAM.DELETE.*": "$JS.API.STREAM.DELETE.TWINS",
@@ -159,8 +160,8 @@ the auth callout gives a connection these rights, at a leaf they stand in its co
 table is refused. This page is made by `python -m canopy.bus.matrix` from the catalogue and the roles, and a test tries
 every cell at real servers.
 
-Whoever serves something may also answer, once, to the reply subject of what it was asked. *another's*: of another node,
-or of another device of this node.
+At the hub whoever serves something may also answer, once, to the reply subject of what it was asked; at a leaf the
+inboxes of those who may ask stand in the table. *another's*: of another node, or of another device of this node.
 """
 _PARTS = (
     ("At the hub", "Certificates of the fleet's trust domain `{td}`; any other one ends in the TLS handshake.", at_hub),

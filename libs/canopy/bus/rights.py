@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from canopy.bus.leaf import LINKED
 from canopy.contracts import catalogue as c
@@ -39,13 +39,18 @@ def permissions(role: Role, inboxes: Iterable[str], node: str = "") -> Permissio
     def wilds(subjects: Iterable[AnySubject]) -> list[str]:
         return [w for s in subjects for w in s.wilds(**{k: v for k, v in fixed.items() if f"{{{k}}}" in s.pattern})]
 
-    inbox = [f"_INBOX.{i}.>" for i in inboxes]
+    inbox = [_inbox(i) for i in inboxes]
     publish = wilds(role.says) + wilds(role.asks) + _stream_rights(role) + (_gateway_rights() if role.gateway else [])
     subscribe = wilds(role.serves) + [w for w in wilds(role.hears) if not w.startswith("node.")] + inbox
     if c.PUSH in role.hears:
         subscribe.append(f"node.{domain(node)}.in.>")
         publish.append(LINKED)
     return Permissions(tuple(dict.fromkeys(publish)), tuple(dict.fromkeys(subscribe)), bool(role.serves))
+
+
+def _inbox(unit: str) -> str:
+    """Where the answers to a unit's asks come."""
+    return f"_INBOX.{unit}.>"
 
 
 def cloud_rights(unit: str) -> Permissions:
@@ -56,10 +61,12 @@ def cloud_rights(unit: str) -> Permissions:
 
 
 def edge_rights(unit: str, node: str, folds: tuple[str, ...] = (*EDGE_UNITS, EDGEIDENTITY)) -> Permissions:
-    """A unit of `node`, or EDGE for those that `folds` names."""
-    if unit == EDGE:
-        return permissions(folded(folds), folds, node)
-    return permissions(ROLES[unit], [unit], node)
+    """A unit of `node`, or EDGE for those that `folds` names. Where it may answer is said outright: what a server lets
+    somebody answer because it was asked is forgotten at each reload, and devices come and go by reloads."""
+    role, inboxes = (folded(folds), folds) if unit == EDGE else (ROLES[unit], (unit,))
+    found = permissions(role, inboxes, node)
+    askers = [u for u in (*EDGE_UNITS, EDGEIDENTITY) if any(s in role.serves for s in ROLES[u].asks)]
+    return replace(found, publish=(*found.publish, *(_inbox(u) for u in askers)), responses=False)
 
 
 def node_rights(node: str) -> Permissions:

@@ -109,6 +109,29 @@ async def test_what_is_being_answered_when_the_certificate_changes_is_answered(w
     assert (await asks.ask(c.SET_PAGE, _set_ask(), timeout=5, channel="devices")).reason == "there"
 
 
+async def test_what_is_being_answered_at_a_leaf_while_a_device_comes_is_answered(world: Trusted) -> None:
+    node = await world.node("edge.1")
+    await world.run_leaf(node)
+    asks, serves = await world.edge(node, "mapper"), await world.edge(node, "devicetwin")
+    asked, may = asyncio.Event(), asyncio.Event()
+    report = wire.MapperReport(namespace="default", name="lamp", mapper="m1", seq=1)
+
+    async def taken(report: wire.MapperReport, place: object) -> wire.MapperResult:
+        asked.set()
+        await may.wait()
+        return wire.MapperResult(outcome="there")
+
+    await serves.serve(c.TWIN_REPORT, taken)
+    waiting = asyncio.create_task(asks.ask(c.TWIN_REPORT, report, timeout=20))
+    await asked.wait()
+    node.with_devices((ids.device(TD, "edge.1", "default", "lamp"), device_rights("default", "lamp", "edge.1")))
+    world.reload(node)
+    log = world.folder / "nodes/edge.1/server/nats.log"
+    await until(lambda: "Reloaded server configuration" in log.read_text(), 10)
+    may.set()
+    assert (await waiting).outcome == "there"
+
+
 async def test_a_connection_whose_certificate_ended_comes_back_with_the_next_one(
     world: Trusted, caplog: pytest.LogCaptureFixture
 ) -> None:
