@@ -156,6 +156,9 @@ class FleetClient(Client):
     async def get(self, path: str) -> Any:
         return await self.call("GET", path)
 
+    async def post(self, path: str, body: Any) -> Any:
+        return await self.call("POST", path, body)
+
     async def set_desired(self, namespace: str, name: str, desired: dict[str, str], traceparent: str = "") -> Any:
         """Set desired values of a device, in a trace if one is named."""
         more = {"traceparent": traceparent} if traceparent else None
