@@ -125,9 +125,8 @@ class Batch:
         self.said.extend(Said(topic, address, body) for body in bodies)
 
     def _say_delta(self, device: Device) -> None:
-        said = payloads.delta(self._context.new_id(), self._now, device)
-        if said:
-            self._say(c.MQTT_DELTA, device.key, *said)
+        if core.differing(device.state):  # seldom: an id costs more than this look
+            self._say(c.MQTT_DELTA, device.key, *payloads.delta(self._context.new_id(), self._now, device))
             self._mappers.setdefault(device.key)
 
     def _traced(self, before: Device, after: Device, trace: str, told: bool = True) -> Device:
