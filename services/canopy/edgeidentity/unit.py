@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from canopy.bus import AskFailed, Bus, Connection, audits
+from canopy.bus.comings import Comings
 from canopy.bus.environment import Environment
 from canopy.bus.reader import SetReader
 from canopy.bus.system import System
@@ -23,6 +24,7 @@ from canopy.edgeidentity.memory import Memory
 from canopy.edgeidentity.prepare import authority
 from canopy.edgeidentity.provision_book import Book
 from canopy.edgeidentity.roster import Roster
+from canopy.edgeidentity.seen import Seen
 from canopy.edgeidentity.settings import Settings
 from canopy.edgeidentity.slots import LEAF
 from canopy.edgeidentity.watch import FileWatch
@@ -34,6 +36,8 @@ from canopy.runtime.settings import load
 
 NAME = EDGEIDENTITY
 TWIN_SECONDS = 1.0
+EDGE_ACCOUNT = "EDGE"
+"""The leaf's account of units, devices and apps."""
 TELL_SECONDS = 5.0
 
 
@@ -131,10 +135,14 @@ class EdgeIdentity:
             lasting.read()
 
         watch = FileWatch(self.folders.read_by_the_leaf, renewed, clock, settings.look_seconds)
+        seen = Seen(self.folders, self.audit, lambda: gate(leafward.state))
+        rotating = FileWatch(seen.paths, seen.look, clock, settings.look_seconds)
+        comings = Comings(connection, EDGE_ACCOUNT, seen.came, seen.refused)
         roster.look()
         with _heard(connection, leafward):
             await bus.hear(c.META_CHANGED, reading.changed, channel=c.DEVICES_CHANNEL)
-            async with doors.opened(), asyncio.TaskGroup() as tasks:
+            async with comings, doors.opened(), asyncio.TaskGroup() as tasks:
+                tasks.create_task(rotating.run())
                 tasks.create_task(leafward.run())
                 tasks.create_task(leafward.watch())
                 tasks.create_task(audits.AuditSender(bus, self.audit, clock).run())

@@ -100,14 +100,22 @@ async def test_a_device_is_provisioned_revoked_and_provisioned_anew(open_node: A
     assert not await node.let_in("light", stolen), "what was revoked is not good again because the device came back"
 
     assert "set spec.nodeName" in await canopy(node, "provision", "default/lamp", code=3)
-    await until(lambda: len(audit) >= 4)
-    assert [(r.what, r.outcome) for r in audit if r.subject == "default/lamp"] == [("provision", "refused")]
-    assert [(r.what, r.outcome, r.subject, r.reason) for r in audit if r.subject != "default/lamp"] == [
+    await until(lambda: [r for r in audit if (r.subject, r.outcome) == ("default/lamp", "refused")])
+    decided = [r for r in audit if r.what in ("provision", "revocation") and r.subject != "default/lamp"]
+    assert [(r.what, r.outcome, r.subject, r.reason) for r in decided] == [
         ("provision", "ok", "default/light", ""),
         ("revocation", "ok", "default/light", "stolen"),
         ("provision", "ok", "default/light", ""),
     ]
-    assert audit[0].who.endswith("(alice)") and audit[0].serial and audit[0].not_after
+    assert decided[0].who.endswith("(alice)") and decided[0].serial and decided[0].not_after
+    came = [r for r in audit if r.what == "admission" and r.reason == "leaf, mqtt"]
+    assert {r.who for r in came} >= {given["id"], anew["id"]} and {r.where for r in came} == {HOST}
+    refused = {r.id: r for r in audit if (r.what, r.outcome) == ("admission", "refused")}
+    assert [r.where for r in refused.values() if "nobody that the leaf lets in" in r.reason] == [HOST]
+    rotated = len([r for r in audit if r.what == "rotation"])
+    await node.link()
+    await until(lambda: len([r for r in audit if r.what == "rotation"]) > rotated)
+    assert audit[-1].who == f"spiffe://{node.shared.trust_domain}/node/{node.shared.node_name}" and audit[-1].serial
 
 
 async def test_devices_with_a_password_are_themselves_and_nobody_else(open_node: Any) -> None:
@@ -140,12 +148,13 @@ async def test_devices_with_a_password_are_themselves_and_nobody_else(open_node:
     await canopy(node, "revoke", "default/light")
     assert not await let_in(by_password(node, ca, port, "default/light", newer["token"]))
     await until(lambda: [r for r in audit if r.what == "revocation"])
-    said = {(r.what, r.outcome, r.who) for r in audit if r.what == "admission"}
+    front = [r for r in audit if r.what == "admission" and r.who.startswith("default/")]
+    said = {(r.what, r.outcome, r.who) for r in front}
     assert said == {
         ("admission", "ok", "default/light"), ("admission", "ok", "default/fan"),
         ("admission", "refused", "default/light"), ("admission", "refused", "default/fan"),
     }  # fmt: skip
-    assert {r.where for r in audit if r.what == "admission"} == {HOST}
+    assert {r.where for r in front} == {HOST}
 
 
 async def test_the_plain_port_is_there_only_by_name_and_says_so(open_node: Any) -> None:
