@@ -172,7 +172,7 @@ def test_nodes_are_listed_with_what_they_are(canopy: Any, fleet: Any) -> None:
     node = {"name": "edge-1", "ready": True, "online": False, "last_heard": None, "version": "0.1"}
     fleet.answers[("GET", "/api/v1/nodes")] = (200, {"nodes": [node]})
     ended = canopy("node", "list", *fleet.options())
-    assert ended.out.splitlines()[1].split() == ["edge-1", "yes", "no", "-", "0.1"]
+    assert ended.out.splitlines()[1].split() == ["edge-1", "yes", "no", "-", "0.1", "-"]
 
 
 def test_the_version_is_said_for_people_and_programs(canopy: Any) -> None:

@@ -1,0 +1,94 @@
+"""One command on a fresh machine: joined, its leaf at the hub, its units talking; and again after a restart."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canopy.bus.bus import Bus
+from canopy.bus.streams import LastValues
+from canopy.contracts.catalogue import HELLO, IDENTITY_TOKEN
+from canopy.contracts.identity_wire import TokenAsk
+from canopy.contracts.roles import SPIRE_INTEGRATION
+from canopy.contracts.wire import HelloAnswer
+from canopy.runtime.audit import AuditLog
+from canopy.runtime.clock import SystemClock
+from canopy.runtime.health import Health
+from canopy.runtime.metrics import Metrics
+from canopy.runtime.telemetry import Telemetry
+from canopy.spire_integration import joining_unit
+from canopy.spire_integration.settings import Settings
+from canopy.testing.child import free_port
+from canopy.testing.trusted import TD, Trusted, open_trusted
+from canopy.testing.wait import until
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[tuple[Trusted, Bus]]:
+    """A hub, and where nodes join."""
+    async with open_trusted(tmp_path / "fleet") as trusted:
+        connection = await trusted.at_hub(SPIRE_INTEGRATION, trusted.keys.cloud)
+        bus = Bus(connection, SPIRE_INTEGRATION, Telemetry(SPIRE_INTEGRATION))
+        trusted.stack.push_async_callback(bus.close)
+        await LastValues(bus, "NODES").ensure()
+        settings = Settings(join_listen="127.0.0.1:0", join_hub_url=f"tls://localhost:{trusted.hub.leaf_port}")
+        parts = joining_unit.Parts(
+            bus, trusted.authority, AuditLog(SPIRE_INTEGRATION).record, SystemClock(), Metrics(), Health("x"),
+            settings, TD, trusted.folder / "keys",
+        )  # fmt: skip
+        await trusted.stack.enter_async_context(joining_unit.serve(parts))
+        yield trusted, await trusted.cloud("cloudhub")
+
+
+async def started(folder: Path, *arguments: str) -> Process:
+    leaf, mqtt = free_port(), free_port()
+    own = {
+        "CANOPY_NATS_URL": f"tls://127.0.0.1:{leaf}",
+        "CANOPY_EDGEIDENTITY_LEAF_LISTEN": f"127.0.0.1:{leaf}",
+        "CANOPY_EDGEIDENTITY_MQTT_LISTEN": f"127.0.0.1:{mqtt}",
+        "HOME": str(folder),
+    }
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CANOPY_")}
+    command = (sys.executable, "-m", "canopy.cli.main", "join", "--dir", str(folder / "node"), "--start", "-o", "json")
+    return await asyncio.create_subprocess_exec(
+        *command, *arguments, env=inherited | own, cwd=folder, stdout=PIPE, stderr=STDOUT
+    )
+
+
+async def test_one_command_joins_and_runs_a_node_and_starts_it_again(
+    fleet: tuple[Trusted, Bus], tmp_path: Path
+) -> None:
+    _, cloudhub = fleet
+    heard: list[str] = []
+
+    async def hello(ask: Any, place: Any) -> HelloAnswer:
+        heard.append(place["node"])
+        return HelloAnswer(verdict="busy", retry_after_seconds=0.2)
+
+    await cloudhub.serve(HELLO, hello)
+    token = (await cloudhub.ask(IDENTITY_TOKEN, TokenAsk(node="edge-7"), timeout=5)).token
+    for arguments in (("--token", token), ()):
+        heard.clear()
+        process = await started(tmp_path, *arguments)
+        try:
+            assert process.stdout is not None
+            steps = []
+            while "ready" not in steps:
+                steps.append(json.loads(await process.stdout.readline())["step"])
+            assert steps == (["endpoint", "key", "bundle", "joined", "ready"] if arguments else ["ready"])
+            said = asyncio.create_task(process.stdout.read())
+            await until(lambda: heard, 60)
+            assert set(heard) == {"edge-7"}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert b"ended with" not in await said
