@@ -148,10 +148,11 @@ class JoinSource:
 
     async def first(self) -> Identity:
         """What is kept if it still lasts; else what the endpoint gives, however long that takes."""
-        if self._now is None and (kept := self.kept()) is not None and kept.left_seconds(self._seconds()) > 0:
-            self._take(kept, kept.svid.not_before)
         while self._now is None:
-            await self._try()
+            if (kept := self.kept()) is not None and kept.left_seconds(self._seconds()) > 0:
+                self._take(kept, kept.svid.not_before)
+            else:
+                await self._try()
         return self._now
 
     async def changes(self) -> AsyncIterator[Identity]:
@@ -182,6 +183,8 @@ class JoinSource:
         log.info("renewed", extra={"id": str(found.svid.id), "not_after": round(found.svid.not_after)})
 
     def _again_seconds(self, e: Exception) -> float:
+        if isinstance(e, NotJoined):
+            return LEAST_SECONDS  # nobody is asked; somebody may be joining just now
         if isinstance(e, JoinRefused) and not e.passes:
             return REFUSED_SECONDS * self._rng.uniform(0.5, 1.5)
         asked = e.retry_after_seconds if isinstance(e, JoinRefused) else 0.0
