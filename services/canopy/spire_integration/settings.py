@@ -52,7 +52,9 @@ class Settings(JoiningSettings):
         "", description="JSON file that lists the entries which SPIRE should hold; empty: they are kept by others."
     )
     hub_log: str = Field(
-        "", description="Log file of the hub's server on this machine: what TLS refuses is audited from it; empty: off."
+        "",
+        description="Log file of the hub's server, where it can be read: what TLS refuses is audited with the reason; "
+        "empty: the servers are asked, who say only from where.",
     )
 
     @model_validator(mode="after")

@@ -30,6 +30,7 @@ from canopy.spire_integration import joining_unit
 from canopy.spire_integration.callout import Admission
 from canopy.spire_integration.counts import Counts
 from canopy.spire_integration.cutting import Cutting
+from canopy.spire_integration.ended import Ended
 from canopy.spire_integration.keeping import Keeping
 from canopy.spire_integration.nodes import Nodes
 from canopy.spire_integration.prepare import authority_of, files_of, keys_of
@@ -83,11 +84,15 @@ class SpireIntegration:
         keeping = self._keeping(nodes)
         env.metrics.gauge("canopy_spire_integration_joined", read=lambda: float(len(nodes.known)))
         env.metrics.gauge("canopy_spire_integration_revoked", read=lambda: float(len(nodes.revoked)))
-        for work in (nodes.run(), cutting.run(), keeping.run(system)):
+        for work in (nodes.run(), cutting.run(), keeping.run(system), self._tls(bus, system).run()):
             tasks.create_task(work)
-        if self._settings.hub_log:
-            tasks.create_task(Tailing(Path(self._settings.hub_log), self._audit, self._counts, clock).run())
         return nodes
+
+    def _tls(self, bus: Bus, system: System) -> Tailing | Ended:
+        """Who audits what TLS itself refuses."""
+        if self._settings.hub_log:
+            return Tailing(Path(self._settings.hub_log), self._audit, self._counts, self._clock)
+        return Ended(system, LastValues(bus, "AUDIT"), self._counts, self._clock)
 
     def _keeping(self, nodes: Nodes) -> Keeping:
         env, s = self._env, self._settings

@@ -12,18 +12,19 @@ from hypothesis import strategies as st
 
 from canopy.contracts.catalogue import NODES
 from canopy.contracts.identity_wire import NodeIdentity, TokenAsk
-from canopy.identity import ids, joinroot
+from canopy.identity import ids, joinroot, keys
 from canopy.identity.authority import AuthorityAway
 from canopy.identity.builtin import Builtin
 from canopy.identity.chains import verify_chain
-from canopy.identity.joining_words import JoinAsk, Joined, RenewAsk, Token, parse
-from canopy.identity.svid import BadCsr, Bundle, Csr, read_csr
+from canopy.identity.joining_words import JoinAsk, Joined, RenewAsk, Token, join_bytes, parse, to_text
+from canopy.identity.svid import BadCsr, Bundle, Csr, new_key, public_key, read_csr, sign
 from canopy.runtime.audit import AuditLog
 from canopy.spire_integration import joining as module
 from canopy.spire_integration.joining import Joining
 from canopy.spire_integration.joining_proofs import Rules
 from canopy.spire_integration.tests.joining_world import TD, Machine, Memory
 from canopy.spire_integration.tokens import Refused
+from canopy.testing import manufacturing
 from canopy.testing.clock import FrozenClock
 
 GRACE, TTL = 600, 60
@@ -156,6 +157,49 @@ async def test_a_renewal_is_refused_beyond_grace_when_revoked_with_another_key_o
     await cloud.revoke(at=0)  # restored
     await cloud.clock.advance(TTL + GRACE + 1)
     assert await refused(cloud.one.renew(machine.renewal(cloud.one.nonce().nonce), "x")) == "late"
+
+
+def made_by(maker: manufacturing.Maker, serial: str) -> tuple[str, bytes]:
+    """A machine's certificate (PEM chain) and its key."""
+    key = new_key()
+    leaf = maker.signed(manufacturing.serial(serial), keys.load(key).public_key())
+    return manufacturing.pem(leaf).decode(), key
+
+
+def by_maker(machine: Machine, nonce: str, chain: str, key: bytes) -> JoinAsk:
+    csr, public = machine.csr(), public_key(machine.key).decode()
+    words = join_bytes(machine.node, nonce, csr, public)
+    signature, maker = to_text(sign(machine.key, words)), to_text(sign(key, words))
+    more = {"nonce": nonce, "certificate": chain, "certificate_signature": maker}
+    return JoinAsk(node=machine.node, csr=csr, public_key=public, signature=signature, **more)
+
+
+async def test_a_machine_joins_by_its_makers_certificate_as_the_node_that_it_names_and_no_other(tmp_path: Path) -> None:
+    acme = manufacturing.Maker()
+    makers = manufacturing.pem(acme.certificate())
+    cloud = Cloud(tmp_path, makers_pem=makers, maker_names="edge-{serial}")
+    chain, key = made_by(acme, "7")
+    machine, nonce = Machine("edge-7"), cloud.one.nonce().nonce
+    other, _ = made_by(manufacturing.Maker(), "7")
+    for ask, error in (
+        (by_maker(machine, nonce, other, key), "maker"),
+        (by_maker(machine, nonce, chain, new_key()), "maker"),
+        (by_maker(Machine("edge-8"), nonce, chain, key), "name"),
+        (by_maker(machine, "none", chain, key), "nonce"),
+        (by_maker(machine, nonce, "", key), "nothing"),
+    ):
+        assert await refused(cloud.one.join(ask, "x")) == error
+    joined = await cloud.one.join(by_maker(machine, nonce, chain, key), "x")
+    assert names(cloud, joined) == f"spiffe://{TD}/node/edge-7"
+    assert await refused(cloud.one.join(by_maker(machine, nonce, chain, key), "x")) == "nonce"
+    assert await cloud.one.renew(machine.renewal(cloud.one.nonce().nonce), "x")
+    again = by_maker(Machine("edge-7"), cloud.one.nonce().nonce, chain, key)  # its disk was replaced
+    assert await cloud.one.join(again, "x")
+    await cloud.one.join(Machine("edge-7").ask(await cloud.token("edge-7")), "x")  # an operator's word is above it
+    taken = by_maker(Machine("edge-7"), cloud.one.nonce().nonce, chain, key)
+    assert await refused(cloud.one.join(taken, "x")) == "taken"
+    closed = Cloud(tmp_path / "closed")
+    assert await refused(closed.one.join(by_maker(machine, closed.one.nonce().nonce, chain, key), "x")) == "maker"
 
 
 class Slow(Builtin):

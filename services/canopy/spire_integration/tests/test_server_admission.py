@@ -1,13 +1,23 @@
 """spire_integration between a real hub and whoever wants in: one world for many checks, since it is slow to make."""
 
+import ssl
 import time
 
 import pytest
 
+from canopy.bus.streams import LastValues
+from canopy.bus.system import System
 from canopy.contracts import catalogue as c
 from canopy.contracts.identity_wire import NodesAsk
+from canopy.contracts.roles import SPIRE_INTEGRATION
 from canopy.identity import ids
 from canopy.identity.builtin import Builtin
+from canopy.identity.certificates import certificates
+from canopy.identity.identity import read_identity
+from canopy.runtime.clock import SystemClock
+from canopy.spire_integration.counts import Counts
+from canopy.spire_integration.ended import Ended
+from canopy.spire_integration.prepare import files_of
 from canopy.spire_integration.tests.fleet import open_fleet
 from canopy.testing.trusted import TD, minted
 from canopy.testing.wait import until
@@ -72,3 +82,42 @@ async def test_a_revoked_node_is_out_within_seconds_and_stays_out_until_it_is_le
         await fleet.revoke(bus, name, restore=True)
         await until(lambda: leaves.connected(leaf))
         assert {e.metrics.gauge("canopy_spire_integration_revoked")._read() for e in (env, other)} == {0}
+
+        assert not (await fleet.knock(None)).is_in
+        key = fleet.trusted.keys.sys
+        async with System(await fleet.trusted.at_hub(SPIRE_INTEGRATION, key)) as system:
+            for replica in (env, other):
+                stream = LastValues(replica.bus(SPIRE_INTEGRATION), "AUDIT")
+                await Ended(system, stream, Counts.of(replica.metrics), SystemClock()).look()
+        assert (await fleet.audit(env, reason="TLS: a Client")).where == "127.0.0.1"
+
+
+async def test_the_hub_reads_its_renewed_certificate_and_who_was_in_comes_anew_once(tmp_path):
+    async with open_fleet(tmp_path, hub_ttl_seconds=12) as fleet, fleet.replica() as env:
+        files, back = files_of(fleet.settings, fleet.shared, fleet.authority, SystemClock()), []
+        bus = await fleet.trusted.cloud("cloudhub")
+
+        async def came_back():
+            back.append(bus.connection.connected)
+
+        bus.connection.on_reconnect(came_back)
+        before = read_identity(files.root / "hub").svid.serial
+
+        async def renewed():
+            await files.turn()
+            return read_identity(files.root / "hub").svid.serial != before
+
+        await until(renewed)
+        await until(lambda: not files.hub_is_behind())
+        now = read_identity(files.root / "hub").svid
+        await fleet.audit(env, what="rotation", who="/hub")
+        assert (await fleet.audit(env, what="rotation", reason="read its certificate")).who == "hub"
+        assert await _shown(fleet) == now.serial
+        await until(lambda: back == [True])
+
+
+async def _shown(fleet) -> int:
+    """The serial of the certificate that the hub shows to who comes."""
+    guest = await fleet.knock(await fleet.identity(ids.cloud(TD, "cloudhub")))
+    der = guest.writer.get_extra_info("ssl_object").getpeercert(True)
+    return certificates(ssl.DER_cert_to_PEM_cert(der).encode())[0].serial_number

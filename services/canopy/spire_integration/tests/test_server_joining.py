@@ -15,13 +15,14 @@ from canopy.bus.streams import LastValues, WrongSequence
 from canopy.contracts.catalogue import IDENTITY_TOKEN, NODES
 from canopy.contracts.identity_wire import NodeIdentity, TokenAsk
 from canopy.contracts.roles import SPIRE_INTEGRATION
+from canopy.identity import keys
 from canopy.identity.builtin import Builtin
 from canopy.identity.identity import Identity
 from canopy.identity.join import Credential, JoinSource, join, renew
 from canopy.identity.joining_http import JoinRefused, NotTheEndpoint, Unreachable
 from canopy.identity.joining_words import Token, parse
 from canopy.identity.joinstate import JoinState, OtherNode
-from canopy.identity.svid import certificates
+from canopy.identity.svid import certificates, new_key
 from canopy.runtime.audit import AuditLog
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health
@@ -31,6 +32,7 @@ from canopy.spire_integration import joining_unit
 from canopy.spire_integration.joining_settings import JoiningSettings
 from canopy.spire_integration.joining_shelf import Kept
 from canopy.spire_integration.tests.joining_world import TD, Memory
+from canopy.testing import manufacturing
 from canopy.testing.trusted import Trusted, open_trusted
 from canopy.testing.wait import until
 
@@ -186,6 +188,20 @@ async def test_tokens_for_another_node_late_and_of_another_fleet_are_refused(wor
     other = await world.replica("other-keys")
     with pytest.raises(NotTheEndpoint, match=other.fingerprint):
         await world.join("three", token, urls=(other.url,))
+
+
+async def test_a_machine_joins_by_its_makers_certificate_over_the_endpoint(world: World) -> None:
+    acme, key = manufacturing.Maker(), new_key()
+    makers = world.folder / "makers.pem"
+    makers.write_bytes(manufacturing.pem(acme.certificate()))
+    served = await world.replica(join_makers=str(makers), join_maker_names="edge-{serial}")
+    chain = manufacturing.pem(acme.signed(manufacturing.serial("7"), keys.load(key).public_key()))
+    way = ((served.url,), served.fingerprint, Credential(chain_pem=chain, key_pem=key))
+    joined = await join(world.folder / "seven", "edge-7", *way, clock=world.clock)
+    assert str(joined.svid.id) == f"spiffe://{TD}/node/edge-7"
+    assert (await world.node("edge-7")).by.startswith("manufacturer: ")
+    assert await why(join(world.folder / "eight", "edge-8", *way, clock=world.clock)) == "name"
+    assert await renew(JoinState.read(world.folder / "seven"), world.clock)
 
 
 async def test_a_node_finds_the_replica_that_is_left_and_no_endpoint_of_another_root(world: World) -> None:
