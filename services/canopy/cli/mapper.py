@@ -23,7 +23,7 @@ Examples:
 """
 RUN_HELP = """Run a mapper with one driver until Ctrl-C: an installed one by its protocol, or a file with one class.
 
-It connects to the node's NATS: CANOPY_NATS_URL, _USER and _PASSWORD (or --set), else that of the demo in this folder.
+It connects to the node's NATS: CANOPY_NATS_URL and CANOPY_IDENTITY_DIR (or --set), else that of the demo in this folder.
 
 \b
 Examples:
@@ -68,6 +68,6 @@ def _of_demo(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         "CANOPY_NODE_NAME": demo["node"],
         "CANOPY_NATS_URL": demo["leaf_url"],
-        "CANOPY_NATS_USER": "mapper",
-        "CANOPY_NATS_PASSWORD": demo["mapper_password"],
+        "CANOPY_TRUST_DOMAIN": demo["trust_domain"],
+        "CANOPY_IDENTITY_DIR": demo["mapper_identity"],
     }

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -125,14 +126,32 @@ class Story:
 
     # --- 4 ------------------------------------------------------------------------------------------------------------
     async def mqtt_reports(self) -> None:
-        """A device that speaks MQTT itself."""
+        """A device that speaks MQTT itself, by a certificate of its own."""
+        await self._provision()
+        self.tell(f"canopy device provision {self.device}: a certificate of the node's own authority, in {self.bundle}")
         began = time.monotonic()
-        await self._edge.report("note", "hello from MQTT", "string")
-        self.tell(
-            f"a stock MQTT client reported note='hello from MQTT' at {HOST}:{self.system.node().mqtt_port}; answered"
-        )
+        client = self.system.mqtt_tls(self.bundle, identifier="canopy-demo-light")
+        async with connected(client, self.node, self.namespace, self.name) as device:
+            await device.report("note", "hello from MQTT", "string")
+        port = self.system.home().mqtt_tls_port
+        self.tell(f"a stock MQTT client reported note='hello from MQTT' over TLS at {HOST}:{port}; answered")
         await until(lambda: self._api_says("note", "hello from MQTT"), 15, "the report in the fleet API")
         self.tell(f"the fleet API shows it, {time.monotonic() - began:.2f} s after it was reported")
+
+    @property
+    def bundle(self) -> Path:
+        """Folder of the device's certificate, key and roots."""
+        return self.system.directory / "light"
+
+    async def _provision(self) -> None:
+        """As a person on the node does it."""
+        socket, command = self.system.home().identity / "admin.sock", (sys.executable, "-m", "canopy.cli.main")
+        asked = ("device", "provision", self.device, "--out", str(self.bundle), "--socket", str(socket))
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, *asked, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
+        said, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"canopy {' '.join(asked)}: {said.decode().strip()}")
 
     async def _api_says(self, name: str, value: str) -> Any:
         twins = (await self._api.get(f"devices/{self.namespace}/{self.name}/twin"))["twins"]
@@ -204,13 +223,13 @@ class Story:
 
 
 STEPS = (
-    Step("Servers and units come up, and the node is Ready", 45, Story.comes_up, ("edgecontroller", "edgehub")),
+    Step("Servers and units come up, and the node is Ready", 60, Story.comes_up, ("edgecontroller", "edgehub")),
     Step(
         "A Device travels to the edge, its state travels back", 35, Story.device_travels,
         ("devicecontroller", "metamanager", "devicetwin", "mapper"),
     ),
     Step("A wish travels to the light, and is fulfilled", 35, Story.desired_travels, ("devicecontroller", "mapper")),
-    Step("A device reports over MQTT", 25, Story.mqtt_reports, ("devicetwin", "cloudhub")),
+    Step("A device reports over MQTT, by a certificate of its own", 25, Story.mqtt_reports, ("devicetwin", "cloudhub")),
     Step("The link is cut, and the edge goes on alone", 40, Story.link_is_cut, ("devicetwin", "mapper")),
     Step("The link is joined, and the cloud catches up", 30, Story.link_is_joined, ("edgehub", "cloudhub")),
 )  # fmt: skip
