@@ -23,6 +23,8 @@ A_co = TypeVar("A_co", covariant=True)
 Q = TypeVar("Q")
 A = TypeVar("A")
 _SHOWN_CHARACTERS = 200
+SERVERS = "$"
+"""So begin the subjects of the servers' own."""
 TRIES = 3
 """Of something heard, which nobody says again; who asks tries again himself."""
 _BETWEEN_TRIES_SECONDS = 0.05
@@ -76,8 +78,9 @@ class Dispatch:
         self._running: set[asyncio.Task[None]] = set()
 
     async def take(self, message: Msg) -> None:
-        """The subscription's callback; what `passing` is False of is not ours, and costs nothing more."""
-        if self._passing is not None and not self._passing(message):
+        """The subscription's callback; what `passing` is False of is not ours, and costs nothing more. Nobody of ours
+        wants an answer at a subject of the servers' own; a hub lets a node ask so, and we would acknowledge for it."""
+        if (self._passing is not None and not self._passing(message)) or message.reply.startswith(SERVERS):
             return
         if self._serial:
             await self._handle(message)
