@@ -2,11 +2,12 @@
 
 import pytest
 
+from canopy.bus.serverlog import refusal
 from canopy.runtime.audit import AuditLog
 from canopy.runtime.metrics import Metrics
+from canopy.runtime.tail import Tail
 from canopy.spire_integration.counts import Counts
-from canopy.spire_integration.hublog import refusal
-from canopy.spire_integration.tailing import Tail, Tailing
+from canopy.spire_integration.tailing import Tailing
 from canopy.testing.clock import FrozenClock
 
 SHA = "3788a3767766285a1a083b0fff1a23c0ac2c482a413e3c160fec69944f8a2bc8"

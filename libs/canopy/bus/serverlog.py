@@ -1,4 +1,5 @@
-"""What TLS itself refused, from a hub's log: the callout never hears of those. Pure; `tailing` reads the file.
+"""What TLS itself refused, from a nats-server's log: no callout and no event tells of those. Pure; spire_integration
+reads the hub's file, edgeidentity the leaf's.
 
 nats-server writes (2.15): `... [ERR] 10.0.0.9:43924 - lid:18 - TLS leafnode handshake error: tls: failed to verify
 certificate: x509: certificate has expired ...`, and at the end of some, in brackets, the certificate's SHA-256.
@@ -37,7 +38,7 @@ class TlsRefusal:
 
 
 def refusal(line: str) -> TlsRefusal | None:
-    """What this line of a hub's log says of a refused handshake; None: nothing."""
+    """What this line of a server's log says of a refused handshake; None: nothing."""
     found = _LINE.search(line[:LONGEST_LINE])
     if found is None:
         return None
