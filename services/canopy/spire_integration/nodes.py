@@ -17,6 +17,7 @@ from canopy.bus.streams import Follow, LastValues, Value, WrongSequence
 from canopy.contracts import catalogue as c
 from canopy.contracts.identity_wire import NodeIdentity
 from canopy.contracts.wire import encode
+from canopy.runtime.clock import Clock
 
 log = logging.getLogger("canopy.spire_integration")
 _NODE = msgspec.json.Decoder(NodeIdentity)
@@ -26,8 +27,10 @@ AGAIN_SECONDS = 1.0
 class Nodes:
     """`run` follows until cancelled. `on_revoked` hears of each node that is cut off, and whether that is news."""
 
-    def __init__(self, stream: LastValues, on_revoked: Callable[[str, bool], None], replicas: int = 1) -> None:
-        self._stream, self._on_revoked, self._replicas = stream, on_revoked, replicas
+    def __init__(
+        self, stream: LastValues, on_revoked: Callable[[str, bool], None], clock: Clock, replicas: int = 1
+    ) -> None:
+        self._stream, self._on_revoked, self._clock, self._replicas = stream, on_revoked, clock, replicas
         self.known: dict[str, NodeIdentity] = {}
         self.revoked: set[str] = set()
         self.ready = asyncio.Event()
@@ -87,7 +90,7 @@ class Nodes:
                 if await self._written(node):
                     del self._lost[name]
                 else:
-                    await asyncio.sleep(AGAIN_SECONDS)
+                    await self._clock.sleep(AGAIN_SECONDS)
 
     async def _written(self, node: NodeIdentity) -> bool:
         try:

@@ -79,7 +79,7 @@ class SpireIntegration:
             keeping.wake()
 
         env, clock, td = self._env, self._clock, self._env.shared.trust_domain
-        nodes = Nodes(LastValues(bus, "NODES"), revoked, env.shared.stream_replicas)
+        nodes = Nodes(LastValues(bus, "NODES"), revoked, clock, env.shared.stream_replicas)
         cutting = Cutting(system, td, lambda: nodes.revoked, self._audit, self._counts, clock)
         keeping = self._keeping(nodes)
         env.metrics.gauge("canopy_spire_integration_joined", read=lambda: float(len(nodes.known)))

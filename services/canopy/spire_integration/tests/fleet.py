@@ -14,6 +14,7 @@ from canopy.bus import Bus, Connection
 from canopy.bus.config import HubTrust
 from canopy.bus.environment import Environment
 from canopy.bus.streams import LastValues
+from canopy.bus.system import System
 from canopy.contracts import catalogue as c
 from canopy.contracts.identity_wire import AuditRecord, RevokeAsk
 from canopy.identity import ids
@@ -87,6 +88,11 @@ class Fleet:
         )
         stack.push_async_callback(connection.close)
         return Environment(self.shared, connection, Telemetry(NAME, enabled=False), Health(NAME))
+
+    async def system(self) -> System:
+        """The hub's servers, asked over a connection of the test's own."""
+        connection = await self.trusted.at_hub(NAME, self.trusted.keys.sys)
+        return await self.trusted.stack.enter_async_context(System(connection))
 
     async def identity(self, id, ttl_seconds: float = 600.0) -> Identity:
         key = new_key()
