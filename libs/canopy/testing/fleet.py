@@ -120,6 +120,7 @@ class Home:
             "LEAF_LISTEN": f"{HOST}:{self.leaf_port}",
             "MQTT_LISTEN": f"{HOST}:{self.mqtt_tls_port}",
             "PLAIN_LISTEN": f"{HOST}:{self.mqtt_port}",
+            "LEAF_LOG": self.folder / "leaf" / "nats.log",
         }
         return {f"{EDGEIDENTITY.upper()}_{key}": str(value) for key, value in own.items()}
 

@@ -6,13 +6,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from canopy.bus import serverlog
 from canopy.bus.comings import Client
 from canopy.edgeidentity.folders import Folders
 from canopy.edgeidentity.slots import UNITS
 from canopy.identity.identity import BUNDLE_FILE, SVID_FILE
 from canopy.identity.svid import BadSvid, Bundle, certificates, spiffe_id
 from canopy.runtime.audit import AuditLog
+from canopy.runtime.clock import Clock
+from canopy.runtime.tail import Tail
 
+LOG_SECONDS = 1.0
 DAY_SECONDS = 86_400.0
 """Rotations of one identity within a day are one record: many a day, and each of them as it should be."""
 STRANGER = "it shows a certificate of this node, and is nobody that the leaf lets in (now)"
@@ -40,6 +44,25 @@ class Seen:
         reason = self._gate() or STRANGER
         where, kind = client.host, client.client_type
         self._audit.record("admission", outcome="refused", reason=f"leaf, {kind}: {reason}", where=where)
+
+    async def follow(self, log: Path, clock: Clock) -> None:
+        """The leaf's log, until cancelled."""
+        tail = Tail(log)
+        try:
+            while True:
+                for line in tail.lines():
+                    self.heard(line)
+                await clock.sleep(LOG_SECONDS)
+        finally:
+            tail.close()
+
+    def heard(self, line: str) -> None:
+        """A line of the leaf's log: what TLS refused, no event tells of."""
+        if (found := serverlog.refusal(line)) is not None:
+            who = f"sha256:{found.certificate}" if found.certificate else ""
+            self._audit.record(
+                "admission", outcome="refused", who=who, reason=f"TLS: {found.reason}", where=found.where
+            )
 
     def look(self) -> None:
         """Some file is another."""

@@ -39,6 +39,9 @@ class Settings(UnitSettings):
     leaf_listen: Listen = Field("127.0.0.1:4222", description="Where the leaf listens for units and apps: host:port.")
     mqtt_listen: Listen = Field("127.0.0.1:8883", description="Where the leaf listens for MQTT over TLS: host:port.")
     leaf_http: str = Field("", description="The leaf's own monitoring: host:port; empty: none.")
+    leaf_log: Path = Field(
+        Path(), description="Log file of the leaf's nats-server on this machine: what TLS refused is audited from it."
+    )
     leaf_names: str = Field(
         "", description="More names and addresses by which clients know the leaf's listeners, with spaces between."
     )

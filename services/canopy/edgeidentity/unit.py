@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from canopy.bus import AskFailed, Bus, Connection, audits
 from canopy.bus.comings import Comings
@@ -143,6 +144,8 @@ class EdgeIdentity:
             await bus.hear(c.META_CHANGED, reading.changed, channel=c.DEVICES_CHANNEL)
             async with comings, doors.opened(), asyncio.TaskGroup() as tasks:
                 tasks.create_task(rotating.run())
+                if settings.leaf_log != Path():
+                    tasks.create_task(seen.follow(settings.leaf_log, clock))
                 tasks.create_task(leafward.run())
                 tasks.create_task(leafward.watch())
                 tasks.create_task(audits.AuditSender(bus, self.audit, clock).run())

@@ -7,6 +7,7 @@ import json
 import shlex
 import ssl
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import aiomqtt
@@ -19,6 +20,7 @@ from canopy.cli.main import application
 from canopy.contracts import catalogue as c
 from canopy.contracts.identity_wire import AuditBatch
 from canopy.contracts.wire import Verdict
+from canopy.identity.builtin import Builtin
 from canopy.testing.child import HOST, free_port
 from canopy.testing.wait import until
 
@@ -75,10 +77,11 @@ async def opened(open_node: Any, *names: str, **settings: Any) -> tuple[Any, lis
     return node, audit
 
 
-async def test_a_device_is_provisioned_revoked_and_provisioned_anew(open_node: Any) -> None:
-    node, audit = await opened(open_node, "light", "fan")
+async def test_a_device_is_provisioned_revoked_and_provisioned_anew(open_node: Any, tmp_path: Path) -> None:
+    log = tmp_path / "node" / "identity" / "nats.log"
+    node, audit = await opened(open_node, "light", "fan", leaf_log=log)
     given = await canopy(node, "provision", "default/light", "--out", "here", "--ttl", "1h")
-    assert given["id"] == f"spiffe://{c_domain(node)}/device/default/light" and not given["later"]
+    assert given["id"] == f"spiffe://{domain(node)}/device/default/light" and not given["later"]
     files = {name: (node.directory / given[name]).stat().st_mode & 0o777 for name in ("cert", "key", "ca")}
     assert set(files.values()) == {0o600}
     await until(lambda: _tried(node, given["try"]), SECONDS)
@@ -112,6 +115,15 @@ async def test_a_device_is_provisioned_revoked_and_provisioned_anew(open_node: A
     assert {r.who for r in came} >= {given["id"], anew["id"]} and {r.where for r in came} == {HOST}
     refused = {r.id: r for r in audit if (r.what, r.outcome) == ("admission", "refused")}
     assert [r.where for r in refused.values() if "nobody that the leaf lets in" in r.reason] == [HOST]
+    foreign = Builtin(tmp_path / "foreign", domain(node))
+    assert await hung_up_on(node, await node.tls("light", foreign))
+    assert await hung_up_on(node, ssl.create_default_context(cafile=str(node.directory / "here" / "ca.pem")))
+
+    def by_tls() -> bool:
+        reasons = " ".join(r.reason for r in audit if r.reason.startswith("TLS: "))
+        return "of another authority" in reasons and "no client certificate" in reasons
+
+    await until(by_tls)
     rotated = len([r for r in audit if r.what == "rotation"])
     await node.link()
     await until(lambda: len([r for r in audit if r.what == "rotation"]) > rotated)
@@ -181,7 +193,17 @@ def certificate(node: Any, folder: str) -> ssl.SSLContext:
     return context
 
 
-def c_domain(node: Any) -> str:
+async def hung_up_on(node: Any, tls: ssl.SSLContext) -> bool:
+    """Whether TLS itself refuses a client: with 1.3 it learns of it when it reads."""
+    try:
+        async with asyncio.timeout(5):
+            reader, _ = await asyncio.open_connection("localhost", node.mqtt_port, ssl=tls)
+            return not await reader.read(1)
+    except OSError:
+        return True
+
+
+def domain(node: Any) -> str:
     return f"{node.shared.node_name}.{node.shared.trust_domain}"
 
 
