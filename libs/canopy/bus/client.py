@@ -129,6 +129,8 @@ class NatsClient(Client):  # type: ignore[misc]
 
     async def ended(self) -> None:
         """Close; what waits has nowhere to go without a server: nats-py would try, fail, and leave its tasks."""
+        if self._flush_queue is None:
+            return  # it never was connected
         if not self.is_connected:
             self._pending.clear()
             self._pending_data_size = 0

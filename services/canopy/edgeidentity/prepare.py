@@ -14,6 +14,7 @@ from canopy.edgeidentity import link
 from canopy.edgeidentity.conf import CLOSED, Config
 from canopy.edgeidentity.folders import Folders
 from canopy.edgeidentity.keeping import Keeper
+from canopy.edgeidentity.rescue import Rescue
 from canopy.edgeidentity.settings import Settings
 from canopy.edgeidentity.slots import slots
 from canopy.identity import ids
@@ -21,7 +22,7 @@ from canopy.identity.builtin import Builtin
 from canopy.identity.private import private_folder
 from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock, SystemClock
-from canopy.runtime.settings import Shared, load
+from canopy.runtime.settings import Shared, host_and_port, load
 
 log = logging.getLogger("canopy.edgeidentity")
 FIRST_SECONDS, MOST_SECONDS = 1.0, 30.0
@@ -45,6 +46,7 @@ class Node:
         works = [
             asyncio.create_task(self._for_ever("the link's certificate", self._bring_link)),
             asyncio.create_task(self._for_ever("the identities of this node", self.keeper.run)),
+            asyncio.create_task(self._for_ever("the leaf's certificate", self._rescue().run)),
         ]
         try:
             await link.there(self.folders.link, self._settings.source, self._clock, self._settings.look_seconds)
@@ -55,6 +57,9 @@ class Node:
             for work in works:
                 work.cancel()
             await asyncio.gather(*works, return_exceptions=True)
+
+    def _rescue(self) -> Rescue:
+        return Rescue(self.folders, *reached(self._settings.mqtt_listen), self._clock)
 
     async def _bring_link(self) -> None:
         await link.bring(self._settings, self.folders, self._clock)
@@ -67,6 +72,12 @@ class Node:
             except Exception as e:
                 log.warning("%s cannot be kept: %s; trying on", what, e or type(e).__name__)
             await self._clock.sleep(backoff.next_seconds())
+
+
+def reached(listen: str) -> tuple[str, int]:
+    """Where this machine reaches what listens there."""
+    host, port = host_and_port(listen)
+    return ("127.0.0.1" if host in ("0.0.0.0", "::") else host), port  # noqa: S104
 
 
 def authority(shared: Shared, settings: Settings, folders: Folders, clock: Clock) -> Builtin:

@@ -151,12 +151,20 @@ class Node:
 
     async def machine_restarts(self) -> None:
         """All of it ends and begins anew, MetaManager with its set of before."""
-        units, names = list(self.units), self.meta.names
-        await self.stop(*reversed(units))
-        await self._prepared.aclose()
+        units = list(self.units)
+        await self.units_end()
         await self.leaf.kill()
+        await self.leaf.start()  # it does not wait for anybody
+        await self.units_begin(*units)
+
+    async def units_end(self) -> None:
+        """The leaf is left alone."""
+        await self.stop(*reversed(list(self.units)))
+        await self._prepared.aclose()
+
+    async def units_begin(self, *units: str) -> None:
+        names = self.meta.names
         await self._begin()
-        await self.leaf.start()
         await self._meta()
         await self.meta.set(*names)
         await self.start(*units)

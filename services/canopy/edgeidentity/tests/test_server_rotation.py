@@ -1,10 +1,12 @@
 """Time passes on a node without its cloud: certificates and roots follow each other, and nobody notices."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiomqtt
 import pytest
 
 from canopy.identity.chains import verify_chain
@@ -12,7 +14,7 @@ from canopy.identity.svid import Bundle, Svid
 from canopy.testing.wait import until
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("edgeidentity")]
-SVID_SECONDS, CA_SECONDS = 4, 30
+SVID_SECONDS, CA_SECONDS = 6, 45
 
 
 class Traffic:
@@ -28,11 +30,18 @@ class Traffic:
             await asyncio.sleep(0.01)
 
     async def come_and_go(self) -> None:
+        """A CONNECT in the very moment of a reload may be lost in nats-server: a device says it again, and comes in."""
         while True:
-            async with self._node.device("lamp", await self._node.tls("lamp")) as lamp:
-                await lamp.say(f"k{self.came}", "1")
+            try:
+                await self._visit()
+            except aiomqtt.MqttError:
+                await self._visit()
             self.came += 1
             await asyncio.sleep(0.05)
+
+    async def _visit(self) -> None:
+        async with self._node.device("lamp", await self._node.tls("lamp"), seconds=5) as lamp:
+            await lamp.say(f"k{self.came}", "1")
 
 
 @asynccontextmanager
@@ -64,7 +73,7 @@ async def test_a_root_gives_way_to_the_next_under_traffic_and_no_message_or_conn
     first = roots(node)
     assert len(first) == 2
     async with traffic(node) as seen:
-        await until(lambda: len(roots(node) - first) == 1 and len(roots(node) & first) == 1, 15)
+        await until(lambda: len(roots(node) - first) == 1 and len(roots(node) & first) == 1, 30)
         came = seen.came
         await until(lambda: seen.came > came + 5)
     bundle = Bundle.read((node.folders.leaf / "bundle.pem").read_bytes())
@@ -75,7 +84,7 @@ async def test_a_root_gives_way_to_the_next_under_traffic_and_no_message_or_conn
 
 
 async def test_a_node_whose_link_ended_long_ago_starts_twice_works_on_and_takes_in_new_devices(open_node: Any) -> None:
-    """The link's certificate lasted a minute, its authority ten, half an hour ago; the node's own last 4 s."""
+    """The link's certificate lasted a minute, its authority ten, half an hour ago; the node's own last 6 s."""
     node = await open_node(svid_ttl_seconds=SVID_SECONDS, ca_ttl_seconds=CA_SECONDS, link_age_seconds=1800)
     await node.meta.set("light")
     await node.start("edgeidentity", "devicetwin")
@@ -94,3 +103,15 @@ async def test_a_node_whose_link_ended_long_ago_starts_twice_works_on_and_takes_
             assert await light.twin() == {"a": "1"}
     checks = {check.check: check.detail for check in node.health.checks}
     assert "ended 17" in checks["link-certificate"], "half an hour less its minute, in seconds"
+
+
+async def test_a_leaf_that_was_left_alone_until_its_certificate_ended_is_told_to_read_its_files(open_node: Any) -> None:
+    """Nobody can connect to it, this unit neither. Tried without the signal: nobody ever does."""
+    node = await open_node(svid_ttl_seconds=2, ca_ttl_seconds=30)
+    await node.meta.set("light")
+    await node.units_end()
+    ended = Svid.read((node.folders.leaf / "svid.pem").read_bytes()).not_after
+    await until(lambda: time.time() > ended, 10)
+    await node.units_begin("edgeidentity", "devicetwin")
+    await node.opened()
+    assert await node.let_in("light")
