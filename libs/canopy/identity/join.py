@@ -14,6 +14,7 @@ from canopy.identity import ids
 from canopy.identity import joining_words as words
 from canopy.identity.chains import Untrusted, verify_chain
 from canopy.identity.identity import Identity
+from canopy.identity.ids import BadId
 from canopy.identity.joining_http import JoinRefused, NotTheEndpoint, Talk, Unreachable, root_of, talk_to_any
 from canopy.identity.joining_words import BadWords, BundleAnswer, JoinAsk, Joined, NonceAnswer, RenewAsk, to_text
 from canopy.identity.joinstate import JoinState, NotJoined
@@ -29,7 +30,7 @@ REFUSED_SECONDS = 60.0
 LOOK_SECONDS = 30.0
 """A machine that slept has not heard its clock."""
 LEAST_SECONDS = 1.0
-FAILURES = (Unreachable, NotTheEndpoint, JoinRefused, BadWords, BadSvid, Untrusted)
+FAILURES = (Unreachable, NotTheEndpoint, JoinRefused, BadWords, BadSvid, Untrusted, BadId)
 """What an exchange with the endpoint raises."""
 
 

@@ -43,9 +43,12 @@ class JoiningSettings(UnitSettings):
         "{cn}", description="Node's name in such a certificate: {cn}, {serial} (of the subject) or {dns} in a pattern."
     )
     join_asks_per_second: float = Field(
-        10.0, gt=0, le=10_000, description="Asks a second from one address, on average."
+        10.0, gt=0, le=10_000, description="Asks (and connections) a second from one address, on average."
     )
     join_burst: int = Field(100, ge=1, le=100_000, description="Asks from one address at once.")
+    join_connections_per_second: float = Field(
+        100.0, gt=0, le=10_000, description="Connections a second from all addresses, on average; the next wait."
+    )
     join_connections: int = Field(200, ge=1, le=10_000, description="Connections at once; the next wait.")
     join_connections_per_address: int = Field(50, ge=1, le=10_000, description="Of these, from one address.")
 

@@ -83,7 +83,13 @@ async def serve(parts: Parts) -> AsyncIterator[Served]:
     )
     limits = Limits(s.join_asks_per_second, s.join_burst)
     asked = parts.metrics.counter("canopy_spire_integration_join_asks_total")
-    bounds = Bounds(s.join_connections, s.join_connections_per_address)
+    bounds = Bounds(
+        s.join_connections,
+        s.join_connections_per_address,
+        per_second=s.join_connections_per_second,
+        address_per_second=s.join_asks_per_second,
+        address_burst=s.join_burst,
+    )
     await _ensure(kept, parts.stream_replicas)
     door = Door(Endpoint(joining, limits, parts.clock, asked).app(), context, s.join_listen, bounds)
     async with door:

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from canopy.runtime.settings import host_and_port
-from canopy.spire_integration.joining_limits import network
+from canopy.spire_integration.joining_limits import Limits, network
 
 log = logging.getLogger("canopy.spire_integration")
 HEAD_BYTES = 8192
@@ -31,10 +31,15 @@ QUEUE = 512
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
+    """`seconds` are for everything that is asked over one connection. A handshake costs this process some 3 ms, and it
+    lets in at the hub too: so many a second, of all addresses and (`address_...`) of one."""
+
     connections: int = 200
     per_address: int = 50
     seconds: float = 15.0
-    """For everything that is asked over one connection."""
+    per_second: float = 100.0
+    address_per_second: float = 10.0
+    address_burst: int = 100
 
 
 class _Talk(H11Protocol):
@@ -61,6 +66,8 @@ class Door:
         )  # fmt: skip
         self._state = ServerState()
         self._slots = asyncio.Semaphore(self._bounds.connections)
+        self._pace = Limits(self._bounds.per_second, self._bounds.per_second, 1)
+        self._paces = Limits(self._bounds.address_per_second, self._bounds.address_burst)
         self._of: Counter[str] = Counter()
         self._talks: set[asyncio.Task[None]] = set()
         self.url = ""
@@ -94,6 +101,8 @@ class Door:
         loop = asyncio.get_running_loop()
         while True:
             await self._slots.acquire()
+            while wait := self._pace.take("", loop.time()):  # noqa: ASYNC110 - the others wait in the kernel
+                await asyncio.sleep(wait)
             try:
                 connection, address = await loop.sock_accept(self._listener)
             except OSError as e:  # out of descriptors: others will end
@@ -104,7 +113,8 @@ class Door:
             self._take(connection, network(str(address[0])))
 
     def _take(self, connection: socket.socket, caller: str) -> None:
-        if self._of[caller] >= self._bounds.per_address:
+        paced = self._paces.take(caller, asyncio.get_running_loop().time())
+        if paced or self._of[caller] >= self._bounds.per_address:
             connection.close()
             self._slots.release()
             return

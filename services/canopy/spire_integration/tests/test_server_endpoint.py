@@ -182,6 +182,19 @@ async def test_one_address_has_its_share_of_connections_and_its_pace(tmp_path: P
         assert here.asked.value(what="nonce", outcome="pace") == 1
 
 
+async def test_handshakes_have_a_pace_of_an_address_and_of_all(tmp_path: Path) -> None:
+    async with place(tmp_path, address_burst=3, address_per_second=0.1) as here:
+        statuses = [(await here.posted(words.NONCE, b""))[0] for _ in range(3)]
+        assert statuses == [200] * 3
+        with pytest.raises((OSError, EOFError)):
+            await here.open()
+    async with place(tmp_path / "all", per_second=5) as here:
+        began = asyncio.get_running_loop().time()
+        for _ in range(7):
+            await here.posted(words.NONCE, b"")
+        assert asyncio.get_running_loop().time() - began > 0.3
+
+
 async def test_a_flood_of_nonsense_lets_nobody_in_and_leaves_nothing_behind(tmp_path: Path) -> None:
     rng, machine = random.Random(7), Machine()
     async with place(tmp_path, connections=32) as here:
