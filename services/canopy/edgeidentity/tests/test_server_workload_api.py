@@ -5,6 +5,7 @@ by whoever knocks with anything else.
 import asyncio
 import os
 import random
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,12 +13,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
 import pytest
 from grpc import StatusCode, aio
 
 from canopy.contracts import catalogue as c
 from canopy.contracts.identity_wire import AuditBatch
 from canopy.contracts.wire import Verdict
+from canopy.identity.identity import Identity
 from canopy.identity.proto import workload_pb2 as api
 from canopy.identity.svid import verify_chain
 from canopy.identity.workload import FETCH, HEADER, WorkloadApiSource
@@ -62,7 +65,8 @@ async def served(open_node: Any) -> AsyncIterator[tuple[Any, Server, list[Any]]]
 
     await hub.serve(c.HUB_AUDIT, take)
     await node.meta.set()
-    await node.start("edgeidentity")
+    await node.start("edgeidentity", "devicetwin")
+    await node.opened()
     server = Server(node.directory)
     server.rules.write_text(CAMERA)
     await server.start()
@@ -119,7 +123,20 @@ async def _by_our_source(node: Any, server: Server) -> None:
         identity = await source.first()
     await source.close()
     assert str(identity.svid.id) == app(node, "camera")
+    await _hears_documents_only(node, identity)
     assert verify_chain(identity.svid.chain_pem, identity.bundle, SystemClock().now_ms() / 1000) == identity.svid.id
+
+
+async def _hears_documents_only(node: Any, identity: Identity) -> None:
+    """What an app may at the leaf: no more than to hear."""
+    pem = node.directory / "app.pem"
+    pem.write_bytes(identity.svid.pem)
+    tls = ssl.create_default_context(cafile=str(node.folders.leaf / "bundle.pem"))
+    tls.load_cert_chain(pem)
+    async with aiomqtt.Client("localhost", node.mqtt_port, tls_context=tls) as client:
+        (document,) = await client.subscribe("$hw/events/device/+/+/twin/update/document")
+        (update,) = await client.subscribe("$hw/events/device/+/+/twin/update")
+    assert not document.is_failure and update.is_failure
 
 
 async def _offered(server: Server, names: list[str]) -> bool:
