@@ -59,7 +59,7 @@ async def join(
     state = JoinState.begin(folder, node, urls, root)
     say("key", f"this node's key is in {folder} and stays there")
     async with talk_to_any(urls, root) as talk:
-        bundle = await _bundle(talk, state)
+        bundle = _read(await talk.get(words.BUNDLE, BundleAnswer))
         say("bundle", f"trust domain {bundle.trust_domain}: {len(bundle.roots_pem)} root(s)")
         key, csr = _csr(bundle, state)
         once = credential.token_id or (await talk.post(words.NONCE, NonceAnswer)).nonce

@@ -60,18 +60,15 @@ class JoinState:
 
     @classmethod
     def begin(cls, folder: Path, node: str, urls: tuple[str, ...], root_pem: bytes) -> "JoinState":
-        """For a machine that is about to join; the key of an earlier try stays. Raises OtherNode, OSError."""
+        """For a machine that is about to join: only its key is written (that of an earlier try stays), so a node that
+        tries another fleet in vain stays what it is. Raises OtherNode, OSError."""
         try:
             known = cls.read(folder)
         except NotJoined:
             known = None
         if known is not None and known.node != node:
             raise OtherNode(f"{folder} is of the node {known.node}, not {node}: name another folder, or remove it")
-        state = cls(folder, node, urls, root_pem, known.key_pem if known else new_key())
-        write_private(folder / KEY_FILE, state.key_pem)
-        write_private(folder / ROOT_FILE, root_pem)
-        write_private(folder / FACTS_FILE, msgspec.json.encode(_Facts(node, urls)))
-        return state
+        return cls(folder, node, urls, root_pem, _key(folder / KEY_FILE))
 
     @property
     def public_key_pem(self) -> bytes:
@@ -88,5 +85,22 @@ class JoinState:
         write_private(self.folder / BUNDLE_FILE, bundle.pem)
 
     def keep(self, identity: Identity) -> None:
+        """The machine is that node from now on; what names the node is written last."""
         self.keep_bundle(identity.bundle)
         write_private(self.folder / SVID_FILE, identity.svid.pem)
+        facts = msgspec.json.encode(_Facts(self.node, self.urls))
+        for name, content in ((ROOT_FILE, self.root_pem), (FACTS_FILE, facts)):
+            file = self.folder / name
+            if not file.exists() or file.read_bytes() != content:
+                write_private(file, content)
+
+
+def _key(file: Path) -> bytes:
+    """The one that is there, else a new one."""
+    try:
+        found = file.read_bytes()
+        public_key(found)
+    except (FileNotFoundError, BadKey):
+        found = new_key()
+        write_private(file, found)
+    return found

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ async def test_a_machine_joins_step_by_step_and_a_second_one_is_told_why_not(tmp
         with pytest.raises(JoinRefused, match="used already") as refused:
             await join(tmp_path / "two", **way_in(token))
         assert (refused.value.error, refused.value.passes) == ("used", False)
+        before = {f.name: f.read_bytes() for f in (tmp_path / "one").iterdir()}
+        with pytest.raises(JoinRefused, match="no such join token"):
+            await join(tmp_path / "one", **way_in(replace(token, secret="wrong")))
+        assert {f.name: f.read_bytes() for f in (tmp_path / "one").iterdir()} == before  # it stays what it is
         with pytest.raises(JoinRefused, match="for the node edge-1, not for edge-2"):
             await join(tmp_path / "three", **way_in(token) | {"node": "edge-2"})
 

@@ -175,8 +175,10 @@ async def test_of_two_that_use_a_token_at_two_replicas_at_once_exactly_one_wins(
         assert sorted(type(one).__name__ for one in ended) == ["Identity", "JoinRefused"]
         winner = next(i for i, one in enumerate(ended) if isinstance(one, Identity))
         stored = await world.node(f"edge-{round}")
-        assert stored.public_key.encode() == JoinState.read(world.folder / f"{round}-{winner}").public_key_pem
-        assert await why(renew(JoinState.read(world.folder / f"{round}-{1 - winner}"), world.clock)) == "unknown"
+        won = JoinState.read(world.folder / f"{round}-{winner}")
+        lost = JoinState.begin(world.folder / f"{round}-{1 - winner}", won.node, won.urls, won.root_pem)
+        assert stored.public_key.encode() == won.public_key_pem != lost.public_key_pem
+        assert await why(renew(lost, world.clock)) == "unknown"
 
 
 async def test_tokens_for_another_node_late_and_of_another_fleet_are_refused(world: World) -> None:
