@@ -126,7 +126,11 @@ class Front:
     async def _secured(self, client: Streams) -> None:
         """The handshake, only for who has got a place: one that is not ended holds no more than that."""
         if self._tls is not None:
-            await client[1].start_tls(self._tls)
+            try:
+                await client[1].start_tls(self._tls)
+            except OSError:
+                self._counts.refused.add(why="no TLS")
+                raise
             # what reading pauses when its buffer is full is the connection of now (Python has done so since 3.12)
             client[0]._transport = client[1].transport  # type: ignore[attr-defined]
 

@@ -1,8 +1,11 @@
 """Who the front lets in, and what it does with clients that never show who they are."""
 
 import asyncio
+import random
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,11 @@ from canopy.edgeidentity.front_connect import Connect
 from canopy.edgeidentity.front_judge import Admitted, Refused
 from canopy.edgeidentity.provision_book import Given
 from canopy.identity import ids
+from canopy.identity.builtin import Builtin
+from canopy.identity.identity import Identity
 from canopy.identity.ids import SpiffeId
+from canopy.identity.svid import Svid, make_csr, new_key
+from canopy.identity.tls import client_context, server_context
 from canopy.runtime.audit import AuditLog
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.metrics import Metrics
@@ -126,7 +133,7 @@ class World:
         self.book = Book(Given(token=HASH))
 
     @asynccontextmanager
-    async def front(self, most: int = 10) -> AsyncIterator[Front]:
+    async def front(self, most: int = 10, tls: ssl.SSLContext | None = None) -> AsyncIterator[Front]:
         def judge(wanted: Connect) -> Admitted | Refused:
             return front_judge.by_token(wanted, self.book, {LAMP}, 10)
 
@@ -136,7 +143,7 @@ class World:
         gateway: Any = self.sink
         async with self.sink.listening():
             clock = FixedClock()
-            front = Front("token", (HOST, 0), None, judge, still, gateway, most, clock, self.audit, self.counts)
+            front = Front("token", (HOST, 0), tls, judge, still, gateway, most, clock, self.audit, self.counts)
             async with front:
                 yield front
 
@@ -213,6 +220,28 @@ async def test_the_silent_are_ended_and_one_address_takes_no_place_of_another(mo
         for _, writer in (*silent, other):
             writer.close()
     assert world.refused.value(why="too many") == 1
+
+
+async def test_noise_at_the_tls_port_is_ended_and_the_next_client_is_served_also_much_at_once(tmp_path: Path) -> None:
+    authority, id, key = Builtin(tmp_path, f"{NODE}.{TD}"), ids.local(TD, NODE, "leaf"), new_key()
+    minted = await authority.mint(make_csr(key, id), id, ttl_seconds=600)
+    identity = Identity(Svid.of(minted.chain_pem, key), await authority.bundle())
+    world, rng = World(), random.Random(5)
+    async with world.front(tls=server_context(identity, None)) as front:
+        for size in (1, 20, 400, 20_000):
+            _, writer = await asyncio.open_connection(HOST, front.port)
+            writer.write(rng.randbytes(size))
+            writer.close()
+        tls = client_context(identity.bundle, frozenset({id}))
+        reader, writer = await asyncio.open_connection(HOST, front.port, ssl=tls, server_hostname=HOST)
+        body = rng.randbytes(1_000_000)  # more than every buffer: reading has to pause what it reads from
+        writer.write(connect().encoded() + body)
+        async with asyncio.timeout(20):
+            await until(lambda: world.counts.now == 1)
+            handed = connect(client="default/lamp:c1").without_credentials().encoded()
+            assert await reader.readexactly(len(handed) + len(body)) == handed + body
+        writer.close()
+    assert (world.refused.value(why="no CONNECT"), world.refused.value(why="no TLS") > 0) == (0, True)
 
 
 async def test_no_more_come_in_than_a_setting_says() -> None:
