@@ -67,6 +67,7 @@ class Connection:
         nkey_seed: str = "",
         identity: "Source | None" = None,
         expected: "Expected" = frozenset(),
+        reconnect_seconds: float = RECONNECT_SECONDS,
         rng: random.Random | None = None,
     ) -> "Connection":
         """Connect; while nobody listens at `url` (nats://host:port, several with commas), say so and try again.
@@ -74,7 +75,7 @@ class Connection:
         With a source of `identity` over TLS, to a server whose SPIFFE ID is `expected`; the first one is waited for.
         """
         rng = rng or random.Random()  # noqa: S311
-        wait = RECONNECT_SECONDS * rng.uniform(0.75, 1.5)  # each process its own
+        wait = reconnect_seconds * rng.uniform(0.75, 1.5)  # each process its own
         dial = Dial(tuple(url.split(",")), name, wait, user, password, nkey_seed)
         identified = Identified(identity, expected) if identity is not None else None
         self = cls(url, dial, identified)
