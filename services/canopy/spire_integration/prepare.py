@@ -90,6 +90,8 @@ async def _keep(files: Files, clock: Clock, seconds: float) -> None:
         except (AuthorityAway, AuthorityRefused, OSError) as e:
             if say("files"):
                 log.warning("the identities in %s cannot be kept: %s; trying on", files.root, e)
+        except Exception:
+            log.exception("the identities in %s", files.root)
         await clock.sleep(seconds)
 
 

@@ -42,7 +42,12 @@ from canopy.spire_integration.tailing import Tailing
 log = logging.getLogger("canopy.spire_integration")
 NAME = SPIRE_INTEGRATION
 LOOK_SECONDS = 0.5
+FIRST_SECONDS = 0.05
+"""Between tries to connect: everybody else waits for this unit, so it is to be there first."""
 LAST_STORE_SECONDS = 2.0
+JOIN_AGAIN_SECONDS = 5.0
+JOINING = "joining"
+"""A check of health."""
 
 
 class SpireIntegration:
@@ -69,7 +74,8 @@ class SpireIntegration:
                 tasks.create_task(self._watch(auth))
                 nodes = self._begin(bus, system, tasks)
                 await nodes.ready.wait()
-                await self._serve(bus, nodes, auth, started, tasks)
+                await self._serve(bus, nodes, auth, tasks)
+                await self._let_join(started)
 
     def _begin(self, bus: Bus, system: System, tasks: asyncio.TaskGroup) -> Nodes:
         """What works beside the callout."""
@@ -109,20 +115,31 @@ class SpireIntegration:
             entries_file=Path(s.entries_file) if s.entries_file else None,
         )
 
-    async def _serve(
-        self, bus: Bus, nodes: Nodes, auth: Connection, started: Callable[[], None], tasks: asyncio.TaskGroup
-    ) -> None:
-        """Let in, let join, answer operators; until the end."""
+    async def _serve(self, bus: Bus, nodes: Nodes, auth: Connection, tasks: asyncio.TaskGroup) -> None:
+        """Let in, and answer operators."""
         env, td, counts = self._env, self._env.shared.trust_domain, self._counts
         admission = Admission(self._keys.issuer.seed, td, lambda: nodes.revoked, self._audit, counts, self._clock)
         callout = Callout(auth, admission.answer, self._clock, counts.late.add)
         env.metrics.gauge("canopy_spire_integration_waiting", read=lambda: float(callout.waiting))
         tasks.create_task(callout.run())
         await Revoking(bus, LastValues(bus, "NODES"), nodes, self._audit, self._clock).open()
-        async with joining_unit.serve(self._joining(bus)) as served:
-            self.join_url = served.url
-            started()
-            await served.wait()
+
+    async def _let_join(self, started: Callable[[], None]) -> None:
+        """Until the end. An endpoint that cannot listen is tried again: letting in at the hub does not depend on it."""
+        while True:
+            bus = self._env.bus(NAME)
+            try:
+                async with joining_unit.serve(self._joining(bus)) as served:
+                    self.join_url = served.url
+                    self._env.health.set(JOINING, True, served.url)
+                    started()
+                    await served.wait()
+            except OSError as e:
+                log.warning("nodes cannot join at %s: %s; trying on", self._settings.join_listen, e)
+                self._env.health.set(JOINING, False, f"{self._settings.join_listen}: {e}")
+            finally:
+                await bus.close()
+            await self._clock.sleep(JOIN_AGAIN_SECONDS)
 
     def _joining(self, bus: Bus) -> joining_unit.Parts:
         env, s = self._env, self._settings
@@ -156,6 +173,7 @@ class SpireIntegration:
             nkey_seed=key.seed,
             identity=FileSource(Path(shared.identity_dir), clock=self._clock),
             expected=frozenset({ids.hub(shared.trust_domain)}),
+            reconnect_seconds=FIRST_SECONDS,
         )
         stack.push_async_callback(connection.close)
         return connection

@@ -5,7 +5,7 @@ clients with any certificate, and real leaves. What the unit's tests with server
 import asyncio
 import ssl
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -47,17 +47,18 @@ class Fleet:
     authority: Authority
     shared: Shared
     settings: Settings
-    replicas: list[Environment] = field(default_factory=list)
 
     @asynccontextmanager
-    async def replica(self, authority=None, **settings):
+    async def replica(self, **settings):
         """A replica that has started; its Environment."""
         async with AsyncExitStack() as stack:
             env = await self.environment(stack)
-            given = self.settings.model_copy(update=settings)
-            unit = SpireIntegration(env, given, self.trusted.keys, authority or self.authority, SystemClock())
-            await stack.enter_async_context(running(unit))
+            await stack.enter_async_context(running(self.unit(env, **settings)))
             yield env
+
+    def unit(self, env: Environment, **settings) -> SpireIntegration:
+        given = self.settings.model_copy(update=settings)
+        return SpireIntegration(env, given, self.trusted.keys, self.authority, SystemClock())
 
     def process(self, name: str) -> Process:
         """A replica as a process of its own, not started."""

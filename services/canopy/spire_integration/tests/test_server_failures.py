@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
+import socket
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -10,6 +12,7 @@ from canopy.contracts import catalogue as c
 from canopy.contracts.wire import Presence
 from canopy.identity import ids
 from canopy.spire_integration.tests.fleet import open_fleet
+from canopy.testing.servers import HOST
 from canopy.testing.trusted import TD
 from canopy.testing.wait import until
 
@@ -17,24 +20,11 @@ pytestmark = pytest.mark.server
 
 
 async def test_a_killed_replica_is_not_noticed_and_without_any_who_is_in_stays_and_who_comes_waits(tmp_path):
-    async with open_fleet(tmp_path) as fleet:
-        one, two = fleet.process("one"), fleet.process("two")
-        await asyncio.gather(one.start(), two.start())
-        unit = await fleet.identity(ids.cloud(TD, "edgecontroller"))
-        bus, hearing = await fleet.trusted.cloud("cloudhub"), await fleet.trusted.cloud("edgecontroller")
-        heard = []
-
-        async def hear(message, place):
-            heard.append(message.at)
-
-        async def talks():
-            count = len(heard)
-            await bus.say(c.PRESENCE, Presence(node="e", at=count, session=1), node="e")
-            await until(lambda: len(heard) > count)
-
-        await hearing.hear(c.PRESENCE, hear)
-        await talks()
-        await one.kill()
+    async with open_fleet(tmp_path) as fleet, AsyncExitStack() as first:
+        killed = fleet.process("one")
+        await asyncio.gather(killed.start(), first.enter_async_context(fleet.replica()))
+        unit, talk = await fleet.identity(ids.cloud(TD, "edgecontroller")), await Talk.begin(fleet)
+        await killed.kill()
         longest = 0.0
         for _ in range(20):
             began = time.monotonic()
@@ -42,17 +32,44 @@ async def test_a_killed_replica_is_not_noticed_and_without_any_who_is_in_stays_a
             longest = max(longest, time.monotonic() - began)
         assert longest < 2, f"somebody waited {longest:.1f} s"
 
-        await two.kill()
-        await talks()
-        folder = await fleet.trusted.files(fleet.authority, ids.cloud(TD, "devicecontroller"))
+        await first.aclose()
+        await talk.goes_on()
+        folder = await fleet.trusted.files(fleet.trusted.authority, ids.cloud(TD, "devicecontroller"))
         coming = asyncio.create_task(fleet.trusted.connect(folder, fleet.shared.nats_url, ids.hub(TD)))
-        assert not (await fleet.knock(unit, seconds=1.5)).is_in
-        await talks()
+        assert not (await fleet.knock(unit, seconds=1)).is_in
+        await talk.goes_on()
         assert not coming.done()
-        await one.start()
-        assert (await asyncio.wait_for(coming, 20)).connected
-        await talks()
-        assert not bus.connection._failures and bus.connection.connected
+        async with fleet.replica():
+            assert (await asyncio.wait_for(coming, 20)).connected
+            await talk.goes_on()
+        assert talk.lost == 0
+
+
+class Talk:
+    """Two units that are connected already, and talk on. `lost` counts losses of their connections."""
+
+    def __init__(self, says, hears):
+        self._says, self._hears, self._heard, self.lost = says, hears, [], 0
+
+    @classmethod
+    async def begin(cls, fleet):
+        self = cls(await fleet.trusted.cloud("cloudhub"), await fleet.trusted.cloud("edgecontroller"))
+        for bus in (self._says, self._hears):
+            bus.connection.on_lost(self._lost)
+        await self._hears.hear(c.PRESENCE, self._hear)
+        await self.goes_on()
+        return self
+
+    async def goes_on(self):
+        count = len(self._heard)
+        await self._says.say(c.PRESENCE, Presence(node="e", at=count, session=1), node="e")
+        await until(lambda: len(self._heard) > count)
+
+    async def _hear(self, message, place):
+        self._heard.append(message)
+
+    def _lost(self):
+        self.lost += 1
 
 
 async def test_while_the_authority_is_away_the_hub_goes_on_and_a_lost_volume_lets_no_revoked_node_in(tmp_path):
@@ -78,3 +95,18 @@ async def test_while_the_authority_is_away_the_hub_goes_on_and_a_lost_volume_let
         assert await (await fleet.system()).connections(str(ids.node(TD, "edge-1"))) == []
         async with fleet.replica() as other:
             assert other.metrics.gauge("canopy_spire_integration_revoked")._read() == 1
+
+
+async def test_a_replica_whose_join_port_is_taken_lets_in_all_the_same(tmp_path):
+    async with open_fleet(tmp_path) as fleet, AsyncExitStack() as stack:
+        taken = stack.enter_context(socket.create_server((HOST, 0)))
+        env, started = await fleet.environment(stack), asyncio.Event()
+        unit = fleet.unit(env, join_listen=f"{HOST}:{taken.getsockname()[1]}")
+        task = asyncio.create_task(unit.run(started.set))
+        try:
+            await until(lambda: [check for check in env.health.checks if check.check == "joining" and not check.ok])
+            assert (await fleet.knock(await fleet.identity(ids.cloud(TD, "cloudhub")))).is_in
+            assert not started.is_set() and not task.done()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
