@@ -24,6 +24,7 @@ from canopy.edgeidentity.leafward import Leafward, Refused
 from canopy.edgeidentity.memory import Memory
 from canopy.edgeidentity.prepare import authority
 from canopy.edgeidentity.provision_book import Book
+from canopy.edgeidentity.provision_ends import Ends
 from canopy.edgeidentity.roster import Roster
 from canopy.edgeidentity.seen import Seen
 from canopy.edgeidentity.settings import Settings
@@ -37,6 +38,8 @@ from canopy.runtime.settings import load
 
 NAME = EDGEIDENTITY
 TWIN_SECONDS = 1.0
+ENDS_SECONDS = 2.0
+"""Between looks at certificates of devices that have ended."""
 EDGE_ACCOUNT = "EDGE"
 """The leaf's account of units, devices and apps."""
 TELL_SECONDS = 5.0
@@ -52,6 +55,11 @@ class Leaf:
         """Raises Refused, AskFailed."""
         if why := await self._system.reload(run):
             raise Refused(why)
+
+    async def close(self, user: str) -> int:
+        """Close every connection of a user; how many there were. Raises AskFailed."""
+        found = await self._system.connections(user)
+        return sum([await self._system.kick(one.server, one.cid) for one in found])
 
     async def read_at(self, run: str) -> str:
         """Raises AskFailed."""
@@ -144,6 +152,7 @@ class EdgeIdentity:
             await bus.hear(c.META_CHANGED, reading.changed, channel=c.DEVICES_CHANNEL)
             async with comings, doors.opened(), asyncio.TaskGroup() as tasks:
                 tasks.create_task(rotating.run())
+                tasks.create_task(Ends(leaf, book, self.audit, clock, ENDS_SECONDS, roster.look).run())
                 if settings.leaf_log != Path():
                     tasks.create_task(seen.follow(settings.leaf_log, clock))
                 tasks.create_task(leafward.run())

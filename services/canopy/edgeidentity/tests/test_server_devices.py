@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from canopy.bus import Place
 from canopy.cli.failure import Failure
 from canopy.cli.main import application
+from canopy.contracts import admin as admin_words
 from canopy.contracts import catalogue as c
 from canopy.contracts.identity_wire import AuditBatch
 from canopy.contracts.wire import Verdict
@@ -128,6 +129,22 @@ async def test_a_device_is_provisioned_revoked_and_provisioned_anew(open_node: A
     await node.link()
     await until(lambda: len([r for r in audit if r.what == "rotation"]) > rotated)
     assert audit[-1].who == f"spiffe://{node.shared.trust_domain}/node/{node.shared.node_name}" and audit[-1].serial
+
+
+async def test_a_certificate_that_ends_ends_the_connection_and_a_newer_one_stays_in(
+    open_node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin_words, "SHORTEST_TTL_SECONDS", 1)
+    node, audit = await opened(open_node, "light", "fan")
+    await canopy(node, "provision", "default/light", "--out", "short", "--ttl", "3s")
+    await canopy(node, "provision", "default/fan", "--out", "fan", "--ttl", "1h")
+    short = certificate(node, "short")
+    async with node.device("light", short) as light, node.device("fan", certificate(node, "fan")) as fan:
+        await canopy(node, "provision", "default/light", "--out", "long", "--ttl", "1h")
+        await until(light.client._disconnected.done)
+        assert not fan.client._disconnected.done()
+    assert await hung_up_on(node, short) and await node.let_in("light", certificate(node, "long"))
+    await until(lambda: [r for r in audit if r.what == "end" and r.subject == "default/light"])
 
 
 async def test_devices_with_a_password_are_themselves_and_nobody_else(open_node: Any) -> None:
