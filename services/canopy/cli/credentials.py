@@ -197,9 +197,14 @@ def _socket(given: str) -> Path:
     demo = demo_endpoints(Path.cwd()) or {}
     if demo.get("admin_socket"):
         return Path(demo["admin_socket"])
-    folders = (os.environ.get("CANOPY_DATA_DIR", ".canopy"), *USUAL)
-    places = [Path(folder) / "identity" / "admin.sock" for folder in folders]
+    if folder := os.environ.get("CANOPY_DATA_DIR"):
+        return _in(folder)  # named: no other node is ever meant
+    places = [_in(folder) for folder in (".canopy", *USUAL)]
     return next((place for place in places if _there(place)), places[0])
+
+
+def _in(folder: str) -> Path:
+    return Path(folder) / "identity" / "admin.sock"
 
 
 def _there(place: Path) -> bool:
