@@ -26,10 +26,12 @@ Make = Callable[[str, tuple[str, ...], Mapping[str, str]], Process]
 
 @dataclass
 class Trust:
-    """`directory` holds keys, authority and identities; `hub_ports` are where the hub's servers will listen."""
+    """`directory` holds keys, authority and identities; `hub_ports` and `leaf_ports` are where the hub's servers will
+    listen."""
 
     directory: Path
     hub_ports: tuple[int, ...]
+    leaf_ports: tuple[int, ...]
     logs: tuple[Path, ...]
     """The hub's, one a server: each replica audits what TLS refuses at one of them."""
     replicas: int
@@ -71,6 +73,7 @@ class Trust:
             "WRITE_FILES_DIR": self.directory / "identities",
             "HUB_DNS": NAME,
             "JOIN_LISTEN": f"{HOST}:{free_port()}",
+            "JOIN_HUB_URL": ",".join(f"tls://{NAME}:{port}" for port in self.leaf_ports),
             **({"HUB_LOG": self.logs[number - 1]} if number <= len(self.logs) else {}),
         }
         settings = {f"{SPIRE_INTEGRATION.upper()}_{key}": str(value) for key, value in own.items()}

@@ -144,15 +144,16 @@ async def hub(
     units: Iterable[str] = (*CLOUD_UNITS, CLOUD),
     nodes: Iterable[str] = (),
     ports: Sequence[int] = (),
+    leaf_ports: Sequence[int] = (),
     servers: int = 1,
     trust: HubTrust | None = None,
 ) -> RunningHub:
-    """Start a hub with a user for each of `units` and `nodes`; `ports` are the clients', else free ones. Several
-    `servers` are one clustered hub, each in a folder of its own; its streams are made with three copies by whoever
+    """Start a hub with a user for each of `units` and `nodes`; `ports` (the clients') and `leaf_ports` are one a server,
+    else free ones. Several `servers` are one clustered hub, each in a folder of its own; its streams are made with three copies by whoever
     says so (CANOPY_STREAM_REPLICAS). With `trust` nobody has a password."""
     passwords, node_passwords = ({}, {}) if trust else (_passwords(units), _passwords(nodes))
     clients = list(ports) or [free_port() for _ in range(servers)]
-    leaves = [free_port() for _ in clients]
+    leaves = list(leaf_ports) or [free_port() for _ in clients]
     clusters = _clusters(servers, NAME if trust else HOST) if servers > 1 else [None]
     started = []
     for client, port_of_leaves, cluster in zip(clients, leaves, clusters, strict=True):

@@ -114,7 +114,8 @@ class System:
             self.kubeserve.spawn()
         if self._trust is not None:
             await self._trust.begin()
-            known: dict[str, Any] = {"trust": self._trust.hub, "ports": self._trust.hub_ports}
+            known: dict[str, Any] = {"trust": self._trust.hub}
+            known |= {"ports": self._trust.hub_ports, "leaf_ports": self._trust.leaf_ports}
         else:
             known = {"nodes": self._node_names}
         self._hub = await hub(self.directory / "hub", servers=self._hub_servers, **known)
@@ -287,8 +288,8 @@ class System:
         servers, folder = self._hub_servers, self.directory / "hub"
         folders = [folder / f"hub-{i}" for i in range(1, servers + 1)] if servers > 1 else [folder]
         logs = tuple(each / "nats.log" for each in folders)
-        ports = tuple(free_port() for _ in range(servers))
-        return Trust(self.directory / "trust", ports, logs, self.replicas, self._unit_process)
+        clients, leaves = (tuple(free_port() for _ in range(servers)) for _ in range(2))
+        return Trust(self.directory / "trust", clients, leaves, logs, self.replicas, self._unit_process)
 
     def _shared(self, url: str, user: str, password: str, data: Path) -> dict[str, str]:
         return {"NATS_URL": url, "NATS_USER": user, "NATS_PASSWORD": password, "DATA_DIR": str(data)}
