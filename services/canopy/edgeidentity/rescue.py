@@ -55,9 +55,10 @@ class Rescue:
             verify_chain(served, bundle, now)
         except (Untrusted, BadSvid, OSError) as e:
             self._bad += 1
-            if self._bad >= BAD_LOOKS:
-                self._signal(str(e))
-            return AGAIN_SECONDS
+            if self._bad < BAD_LOOKS:
+                return AGAIN_SECONDS
+            self._signal(str(e))
+            return min(MOST_SECONDS, float(AGAIN_SECONDS * 2 ** min(self._bad - BAD_LOOKS, 10)))
         self._bad = 0
         ends = certificates(served)[0].not_valid_after_utc.timestamp()
         return max(AGAIN_SECONDS, min(MOST_SECONDS, ends - now + AGAIN_SECONDS))
