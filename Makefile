@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types architecture unit integration bench render compose-identity images images-test bundle engine spire cluster cluster-down cluster-e2e format lock clean
+.PHONY: help demo test check lint types architecture unit integration bench render compose-identity images images-test bundle engine spire rotations cluster cluster-down cluster-e2e format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ conformance: $(VENV)/.ready ## the tests of what we need of Kubernetes, on a rea
 spire: $(VENV)/.ready ## the tests with the real SPIRE server and agent (Go and gcc build them, once: 10 min)
 	@bash tests/spire/build.sh >/dev/null
 	@$(BIN)/pytest -m spire libs services tests/spire $(ARGS)
+
+rotations: $(VENV)/.ready ## a thousand rotations of certificates under load: 100 identities by 10, a minute and a half
+	@$(BIN)/pytest -m rotations -s tests/integration $(ARGS)
 
 cluster: ## a real one-node Kubernetes on this machine (Linux, root; built once, then 15 s); KUBECONFIG=... takes another
 	@bash tests/cluster/up.sh
