@@ -30,6 +30,7 @@ STOP_SECONDS = 15
 LOOK_SECONDS = 0.1
 MEMORY = "400m"
 RSS = "print(next(l.split()[1] for l in open('/proc/1/status') if l.startswith('VmRSS')))"
+IN_MEMORY = "uid=65532,gid=65532,mode=0700,size=1m"
 WAIT_FOR_THE_END = "import signal as s; s.pthread_sigmask(s.SIG_BLOCK, {2, 15}); s.sigwait({2, 15})"
 """What holds a network namespace: the sidecars of a node outlive each other, also their leaf."""
 
@@ -43,7 +44,8 @@ class NotReady(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Spec:
     """A container as it should be. `ports` and `health` are (inside -> on loopback of this machine); `inside` names the
-    box whose network namespace it shares; `mounts` are read-only, `volumes` are the run's own."""
+    box whose network namespace it shares; `mounts` are read-only, `volumes` and `in_memory` are the run's own.
+    `processes` names the box whose processes it sees, or is `host`."""
 
     name: str
     image: str
@@ -53,8 +55,11 @@ class Spec:
     ports: Mapping[int, int] = field(default_factory=dict)
     mounts: Mapping[Path, str] = field(default_factory=dict)
     volumes: Mapping[str, str] = field(default_factory=dict)
+    in_memory: Mapping[str, str] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     inside: str = ""
+    processes: str = ""
     health: str = ""
     """The URL that says 200 when it is ready; empty: it is ready when it runs."""
     user: str = "65532:65532"
@@ -81,10 +86,11 @@ class Run:
     def network_of(self, name: str) -> Network:
         return self._networks[name]
 
-    def volume(self, name: str) -> str:
+    def volume(self, name: str, in_memory: bool = False) -> str:
         """The full name of a volume, made if it is not there."""
         full = f"canopy-e2e-{self.id}-{name}"
-        self.client.volumes.create(full, labels=self.labels)
+        options = {"type": "tmpfs", "device": "tmpfs", "o": IN_MEMORY} if in_memory else {}
+        self.client.volumes.create(full, driver="local", driver_opts=options, labels=self.labels)
         return full
 
     def folder(self, name: str) -> Path:
@@ -142,6 +148,16 @@ class Box:
         await asyncio.to_thread(self._remove)
         self.spec = replace(self.spec, **changes)
         await self.start()
+
+    async def finished(self, seconds: float = READY_SECONDS) -> tuple[int, str]:
+        """(exit code, output) of a box that ends by itself; it is gone then."""
+        await asyncio.to_thread(self._start)
+        try:
+            ended = await asyncio.to_thread(lambda: self._container.wait(timeout=seconds))
+            return int(ended["StatusCode"]), self._container.logs().decode(errors="replace")
+        finally:
+            await asyncio.to_thread(self._remove)
+            del self._run.boxes[self.name]
 
     async def gone(self) -> None:
         """Remove it for good; its volumes go with the run."""
@@ -206,11 +222,15 @@ class Box:
             made = made.with_volume_mapping(str(path), where, "ro")
         for volume, where in spec.volumes.items():
             made = made.with_volume_mapping(run.volume(volume), where, "rw")
-        if not spec.inside:
-            made = made.with_network(run.network_of(spec.networks[0])).with_network_aliases(spec.name)
+        for volume, where in spec.in_memory.items():
+            made = made.with_volume_mapping(run.volume(volume, in_memory=True), where, "rw")
+        if spec.networks and not spec.inside:
+            made = made.with_network(run.network_of(spec.networks[0])).with_network_aliases(spec.name, *spec.aliases)
         self._container = made.with_kwargs(**self._rest()).start().get_wrapped_container()
         for more in spec.networks[1:]:
-            run.client.networks.get(run.network_of(more).name).connect(self._container, aliases=[spec.name])
+            run.client.networks.get(run.network_of(more).name).connect(
+                self._container, aliases=[spec.name, *spec.aliases]
+            )
 
     def _rest(self) -> dict[str, Any]:
         spec, run = self.spec, self._run
@@ -224,6 +244,11 @@ class Box:
         }
         if spec.entrypoint:
             found["entrypoint"] = list(spec.entrypoint)
+        if spec.processes:
+            shared = spec.processes == "host"
+            found["pid_mode"] = "host" if shared else f"container:{run.boxes[spec.processes].id}"
+        if not spec.networks:
+            found["network_mode"] = "none"
         if spec.inside:
             found["network_mode"] = f"container:{run.boxes[spec.inside].id}"
         return found

@@ -13,6 +13,7 @@ from docker.errors import APIError
 from stories import Stories
 from telling import figures, kept, say
 from topology import Topology
+from trusted import Trusted, built
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "e2e"
@@ -57,6 +58,29 @@ async def topology() -> AsyncIterator[Topology]:
         await run.gone()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def fleet() -> AsyncIterator[Trusted]:
+    """The system with identities, for the stories of one file."""
+    if not built():
+        pytest.skip("there are no images of SPIRE: bash tests/spire/build.sh (once), then make images")
+    programs = os.environ.get("CANOPY_E2E_PROGRAMS")
+    directory = BUILD / f"run-{os.getpid()}-identity"
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    run = Run(directory)
+    RUNS.append(run)
+    say("== the fleet with identities starts")
+    try:
+        async with Trusted(run, Path(programs) if programs else None) as whole:
+            say(f"== ready after {whole.figures['seconds until the fleet with identities is ready']} s")
+            yield whole
+    except Exception:
+        say(f"== logs: {kept(BUILD / 'logs' / 'fleet', run.boxes)}")
+        raise
+    finally:
+        RUNS.remove(run)
+        await run.gone()
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stories(topology: Topology) -> AsyncIterator[Stories]:
     """What stories do in Kubernetes, in words."""
@@ -70,7 +94,7 @@ async def stories(topology: Topology) -> AsyncIterator[Stories]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Keep the logs of a story that failed, before anything is mended."""
     report = (yield).get_result()  # type: ignore[attr-defined,misc]
-    if report.when == "call" and report.failed and RUNS:
+    if report.when in ("setup", "call") and report.failed and RUNS:
         folder = kept(BUILD / "logs" / item.name, RUNS[-1].boxes)
         say(f"    logs of every container: {folder}")
         report.sections.append(("logs of every container", str(folder)))
