@@ -11,6 +11,7 @@ from pathlib import Path
 from canopy.edgeidentity.folders import Folders
 from canopy.edgeidentity.settings import Settings
 from canopy.identity.identity import BUNDLE_FILE, SVID_FILE
+from canopy.identity.ids import SpiffeId
 from canopy.identity.join import JoinSource
 from canopy.identity.sources import Identity, write_identity
 from canopy.runtime.clock import Clock
@@ -40,13 +41,13 @@ def _hint(source: str) -> str:
     return "is this site's SPIRE agent up, and has it an entry for this process?"
 
 
-async def bring(settings: Settings, folders: Folders, clock: Clock) -> None:
-    """Bring the files and renew them, until cancelled or until something fails."""
+async def bring(settings: Settings, folders: Folders, node: SpiffeId, clock: Clock) -> None:
+    """Bring the files of `node` and renew them, until cancelled or until something fails."""
     match settings.source:
         case "join":
             await _joined(JoinSource(folders.join, clock=clock), folders.link)
         case "workload-api":
-            await _helped(settings.workload_socket, folders.link)
+            await _helped(settings.workload_socket, folders.link, node)
         case "files":
             await asyncio.Event().wait()  # others write them
 
@@ -66,9 +67,9 @@ def _write(folder: Path, identity: Identity) -> None:
     log.info("the link has another certificate", extra={"not_after": int(identity.svid.not_after)})
 
 
-async def _helped(socket: str, folder: Path) -> None:
+async def _helped(socket: Path, folder: Path, node: SpiffeId) -> None:
     """The Workload API in a process of its own: grpc is three times as big as this unit."""
-    arguments = ("-m", HELPER, "--socket", socket, "--dir", str(folder))
+    arguments = ("-m", HELPER, "--socket", str(socket), "--dir", str(folder), "--id", str(node))
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=asyncio.subprocess.DEVNULL)
     try:
         raise RuntimeError(f"{HELPER} ended with {await process.wait()}")

@@ -62,7 +62,8 @@ class Node:
         return Rescue(self.folders, *reached(self._settings.mqtt_listen), self._clock)
 
     async def _bring_link(self) -> None:
-        await link.bring(self._settings, self.folders, self._clock)
+        node = ids.node(self._shared.trust_domain, self._shared.node_name)
+        await link.bring(self._settings, self.folders, node, self._clock)
 
     async def _for_ever(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         backoff = Backoff(FIRST_SECONDS, MOST_SECONDS, self._rng)

@@ -28,8 +28,8 @@ class Settings(UnitSettings):
     link_folder: Path = Field(
         Path(), description="Folder of the link's svid.pem and bundle.pem; empty: link in the folder above."
     )
-    workload_socket: str = Field(
-        "unix:///run/spire/agent.sock", description="Where the SPIRE agent's Workload API listens (workload-api)."
+    workload_socket: Path = Field(
+        Path("/run/spire/agent.sock"), description="Unix socket of the SPIRE agent's Workload API (workload-api)."
     )
     hub_url: str = Field(
         "tls://127.0.0.1:7422",
