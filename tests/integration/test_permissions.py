@@ -10,6 +10,7 @@ from typing import Any
 import aiomqtt
 import pytest
 import pytest_asyncio
+from callouts import RealCallout
 from mqtt_peers import client, may_subscribe, topic
 
 from canopy.bus import Connection
@@ -24,6 +25,7 @@ from canopy.testing.wait import until
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("permissions")]
 FAMILIES = families()
+CALLOUT = RealCallout()
 WATCHER = ids.local(TD, NODE, "watcher")
 """Nobody's user but the test's: it hears all that comes through."""
 LAMP, APP = ids.device(TD, NODE, *DEVICE), ids.app(TD, NODE, "shop")
@@ -32,7 +34,7 @@ VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "(.
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trusted]:
-    async with open_trusted(tmp_path_factory.mktemp("permissions")) as found:
+    async with open_trusted(tmp_path_factory.mktemp("permissions"), CALLOUT) as found:
         node = await found.node(NODE)
         node.with_devices((LAMP, device_rights(*DEVICE, NODE)), (APP, app_rights(NODE)))
         await found.run_leaf(node)
@@ -138,9 +140,10 @@ async def test_a_unit_speaks_no_mqtt_and_a_device_no_nats(world: Trusted) -> Non
 
 
 @pytest.mark.parametrize("who", ["edgehub", "hub", "spire_integration"])
-async def test_a_certificate_of_the_fleet_without_a_place_is_refused_at_the_hub(who: str, world: Trusted) -> None:
+async def test_a_certificate_of_the_fleet_without_a_place_is_refused_and_audited(who: str, world: Trusted) -> None:
     id = ids.hub(TD) if who == "hub" else ids.cloud(TD, who)
     await _refused(world, world.hub.client_url, ids.hub(TD), await world.files(world.authority, id))
+    assert str(id) in CALLOUT.refusals()
 
 
 async def _refused(world: Trusted, url: str, peer: ids.SpiffeId, identity: Any) -> None:

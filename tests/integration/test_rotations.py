@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from callouts import RealCallout
 
 from canopy.bus import AskFailed, Bus, Connection
 from canopy.contracts import catalogue as c
@@ -101,7 +102,7 @@ class Pair:
 async def test_nothing_is_lost_while_every_certificate_changes_many_times_under_load(
     identities: int, times: int, every_seconds: float, tmp_path: Path
 ) -> None:
-    async with open_trusted(tmp_path) as world:
+    async with open_trusted(tmp_path, RealCallout()) as world:
         pairs = [await _pair(world, i, every_seconds) for i in range(identities // 2)]
         members = [member for pair in pairs for member in (pair.says, pair.hears)]
         async with _talking(pairs):

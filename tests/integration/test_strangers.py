@@ -16,6 +16,7 @@ from typing import Any
 import aiomqtt
 import pytest
 import pytest_asyncio
+from callouts import RealCallout
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -45,7 +46,7 @@ LAMP, SPY = (ids.device(TD, NODE, "default", name) for name in ("lamp", "spy"))
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trusted]:
-    async with open_trusted(tmp_path_factory.mktemp("strangers")) as found:
+    async with open_trusted(tmp_path_factory.mktemp("strangers"), RealCallout()) as found:
         for name in (NODE, OTHER):
             node = await found.node(name)
             node.with_devices(

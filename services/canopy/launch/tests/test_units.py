@@ -12,9 +12,10 @@ def test_the_table_has_every_unit_with_rights_on_its_plane() -> None:
     assert tuple(n for n, r in UNITS.items() if r.plane == "edge") == (*EDGE_UNITS, EDGEIDENTITY)
 
 
-@pytest.mark.parametrize("name", (*CLOUD_UNITS, *EDGE_UNITS))
+@pytest.mark.parametrize("name", UNITS)
 def test_every_unit_of_the_table_can_be_loaded(name: str) -> None:
     assert callable(UNITS[name].load())
+    assert (UNITS[name].load_before() is not None) == (name in (SPIRE_INTEGRATION, EDGEIDENTITY))
 
 
 def test_units_come_in_the_order_of_the_table() -> None:
