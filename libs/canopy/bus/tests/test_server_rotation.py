@@ -181,3 +181,26 @@ async def _renewed(world: Trusted, unit: str, connection: Connection) -> None:
 
 def _set_ask() -> wire.SetAsk:
     return wire.SetAsk(node="edge-1", ask=wire.PageAsk())
+
+
+async def test_the_servers_of_a_clustered_hub_are_one_hub_with_certificates(tmp_path: Path) -> None:
+    async with open_trusted(tmp_path, servers=3) as world:
+        first, second = world.hub.client_url.split(",")[1:]
+        says = await world.connect(await world.files(world.authority, ids.cloud(TD, "cloudhub")), first, ids.hub(TD))
+        folder = await world.files(world.authority, ids.cloud(TD, "edgecontroller"))
+        hears = await world.connect(folder, second, ids.hub(TD))
+        heard: list[bytes] = []
+
+        async def take(message: object) -> None:
+            heard.append(message.data)  # type: ignore[attr-defined]
+
+        await hears.subscribe(PRESENCE, take)
+
+        async def said() -> bool:
+            await says.publish(PRESENCE, b"across")
+            return bool(heard)
+
+        await until(said, 15)
+        await _renewed(world, "edgecontroller", hears)
+        heard.clear()
+        await until(said, 15)
