@@ -7,7 +7,7 @@ Nothing is kept here: a letter stays with its unit until then. They bear no stam
 from collections.abc import Callable
 from typing import Any
 
-from canopy.bus import Bus, Place, Retry
+from canopy.bus import AskTimeout, Bus, NoResponders, Place, Retry
 from canopy.contracts import catalogue as c
 from canopy.contracts.subject import AnySubject
 
@@ -36,4 +36,7 @@ class LetterCarrier:
     async def _carry(self, subject: AnySubject, body: bytes) -> bytes:
         if not self._up():
             raise Retry("the cloud does not answer", DOWN_RETRY_SECONDS)
-        return await self._bus.ask_raw(subject, body, timeout=ASK_SECONDS, node=self._bus.node)
+        try:
+            return await self._bus.ask_raw(subject, body, timeout=ASK_SECONDS, node=self._bus.node)
+        except (AskTimeout, NoResponders) as e:  # the link has just gone: no bug
+            raise Retry(str(e), DOWN_RETRY_SECONDS) from None
