@@ -25,9 +25,10 @@ from canopy.testing.trusted import TD, Trusted, minted, open_trusted
 from canopy.testing.wait import until
 
 BETWEEN_SECONDS = 0.05
-"""Between two messages of a pair."""
-SETTLE_SECONDS = 60.0
-TTL_SECONDS = 30.0
+"""Between two messages of a pair where there are ten identities; all together say as much where there are more."""
+SETTLE_SECONDS = 120.0
+TTL_SECONDS = 120.0
+SPREAD_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,13 @@ class Often:
         while True:
             await asyncio.sleep(self.every_seconds * random.uniform(0.8, 1.2))
             yield await self.first()
+
+
+class Soon(random.Random):
+    """As every process does, but within a second."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return super().uniform(a, min(b, a + SPREAD_SECONDS))
 
 
 @dataclass
@@ -75,6 +83,7 @@ class Pair:
     says: Member
     hears: Member
     address: str
+    between_seconds: float
     said: int = 0
     heard: list[int] = field(default_factory=list)
 
@@ -86,7 +95,7 @@ class Pair:
             await self.says.connection.publish(self.address, str(self.said).encode())
             self.says.look()
             self.hears.look()
-            await asyncio.sleep(BETWEEN_SECONDS)
+            await asyncio.sleep(self.between_seconds)
 
     async def _take(self, message: Any) -> None:
         self.heard.append(int(message.data))
@@ -103,7 +112,8 @@ async def test_nothing_is_lost_while_every_certificate_changes_many_times_under_
     identities: int, times: int, every_seconds: float, tmp_path: Path
 ) -> None:
     async with open_trusted(tmp_path, RealCallout()) as world:
-        pairs = [await _pair(world, i, every_seconds) for i in range(identities // 2)]
+        between = BETWEEN_SECONDS * identities / 10
+        pairs = [await _pair(world, i, every_seconds, between) for i in range(identities // 2)]
         members = [member for pair in pairs for member in (pair.says, pair.hears)]
         async with _talking(pairs):
             await until(lambda: all(m.rotations >= times for m in members), times * every_seconds + SETTLE_SECONDS)
@@ -158,15 +168,15 @@ def _servers_certificate(connection: Connection) -> bytes:
     return found
 
 
-async def _pair(world: Trusted, number: int, every_seconds: float) -> Pair:
+async def _pair(world: Trusted, number: int, every_seconds: float, between_seconds: float) -> Pair:
     says, hears = [await _member(world, unit, every_seconds) for unit in ("cloudhub", "edgecontroller")]
-    return Pair(says, hears, c.PRESENCE.at(node=f"edge-{number}"))
+    return Pair(says, hears, c.PRESENCE.at(node=f"edge-{number}"), between_seconds)
 
 
 async def _member(world: Trusted, unit: str, every_seconds: float) -> Member:
     source = Often(world.authority, ids.cloud(TD, unit), every_seconds)
     connection = await Connection.open(
-        world.hub.client_url, name=unit, identity=source, expected=frozenset({ids.hub(TD)}), rng=random.Random()
+        world.hub.client_url, name=unit, identity=source, expected=frozenset({ids.hub(TD)}), rng=Soon()
     )
     world.stack.push_async_callback(connection.close, False)
     member = Member(connection)
