@@ -3,7 +3,8 @@
 # Arguments go to pytest. What is missing is said in one line.
 set -euo pipefail
 . "$(dirname "$0")/node.sh"
-images=(cloudhub devicecontroller edgecontroller edge cli light nats redis)
+images=(cloudhub devicecontroller edgecontroller edge cli light nats redis identity spire_integration)
+! "$here/../spire/build.sh" --have >/dev/null || images+=(spire-server spire-agent)
 python=${PYTHON:-$here/../../.venv/bin/python}
 
 line=$("$here/up.sh")
