@@ -37,6 +37,13 @@ WORKLOADS = (
 )
 READY_SECONDS, SEEN_SECONDS = 240.0, 30.0
 SPIRE, JOIN = "spire-server:8081", "spire-integration:8443"
+END_THE_LEAF = """
+import os, pathlib, signal
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if (process / "comm").read_text().strip() == "nats-server":
+        os.kill(int(process.name), signal.SIGTERM)
+        print("ended")
+"""
 LIGHT = K8S / "components" / "light" / "device.yaml"
 
 
@@ -148,7 +155,7 @@ async def test_without_spire_and_without_one_spire_integration_devices_go_on(tru
         one = (await k.pods("app.kubernetes.io/name=spire-integration"))[0]
         await k.kubectl("delete", "pod", "-n", k.CLOUD, k.named(one), "--wait=false")
         await _flip("false")
-        await k.kubectl("exec", "-n", k.EDGE, await _edge(), "-c", "leaf", "--", "sh", "-c", "kill 1")
+        await k.inside(await _edge(), END_THE_LEAF, namespace=k.EDGE, container="leaf")
         await _flip("true")  # the node's link came anew, by the certificate that it has
     finally:
         await k.kubectl("scale", "-n", k.CLOUD, "statefulset/spire-server", "--replicas=1")

@@ -258,6 +258,7 @@ class Trusted:
             env=env,
             volumes={f"{NODE}-edge": STORE, **identity},
             inside=f"{NODE}-net",
+            processes=f"{NODE}-net",
             health=f"http://127.0.0.1:{self._edge_health}/readyz",
         )
         leaf = Spec(
@@ -272,6 +273,7 @@ class Trusted:
             ),
             volumes={f"{NODE}-leaf": STORE, **identity},
             inside=f"{NODE}-net",
+            processes=f"{NODE}-net",
         )
         boxes = [self.run.box(spec) for spec in (leaf, edge)]
         await asyncio.gather(*(box.start() for box in boxes))
