@@ -221,6 +221,7 @@ class Desk:
             "workload", who=str(id), reason=ask.workload, where=_where(peer), serial=_serial(answer),
             not_after=answer.not_after, same_seconds=DAY_SECONDS,
         )  # fmt: skip
+        await self._settled()  # a new one may come to the leaf as soon as it is answered
         return answer
 
     async def _certified(self, id: SpiffeId, minted: Minted) -> AdminAnswer:
