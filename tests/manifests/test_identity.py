@@ -150,7 +150,9 @@ def test_nobody_but_spire_integration_mounts_the_keys_of_the_hub(trusted: Manife
     assert holding == {"spire-integration"}
 
 
-def test_the_trust_domain_is_one_everywhere(trusted: Manifests) -> None:
+@pytest.mark.parametrize("overlay", ["ci-identity", "production"])
+def test_the_trust_domain_is_one_everywhere(overlay: str, trusted: Manifests) -> None:
+    trusted = render(overlay)
     found = [
         m["data"]["CANOPY_TRUST_DOMAIN"] for m in trusted.of("ConfigMap") if "CANOPY_TRUST_DOMAIN" in m.get("data", {})
     ]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rendering import ROOT
 
-from canopy.cli import nats
-from canopy.contracts.roles import EDGE_UNITS
+from canopy.cli import joined, nats
+from canopy.contracts.roles import EDGE_UNITS, EDGEIDENTITY
 from canopy.runtime.settings import Shared, load, variables
 from canopy.testing.servers import nats_binary
 
@@ -58,6 +58,31 @@ def test_systemd_understands_every_line(path: Path, tmp_path: Path) -> None:
 
 def test_the_edge_service_runs_all_edge_units() -> None:
     assert tuple(service(SYSTEMD / "canopy-edge.service")["ExecStart"].split()[3:]) == EDGE_UNITS
+    with_identity = service(SYSTEMD / "identity/canopy-edge.conf")["ExecStart"].split()[3:]
+    assert tuple(with_identity) == (EDGEIDENTITY, *EDGE_UNITS)
+
+
+def test_a_joined_node_s_services_read_what_joining_and_edgeidentity_write() -> None:
+    place = joined.Place(Path("/var/lib/canopy/node"))
+    edge, leaf = (service(SYSTEMD / f"identity/canopy-{name}.conf") for name in ("edge", "leaf"))
+    assert edge["EnvironmentFile"] == str(place.settings)
+    assert leaf["ExecStart"].split()[-1] == str(place.config) and str(place.config) in leaf["ExecStartPre"]
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.stem)
+def test_systemd_understands_a_joined_node_s_services_too(path: Path, tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze here")
+    for each in UNITS:
+        text = re.sub(r"^(User|Group)=canopy$", r"\1=root", each.read_text(), flags=re.M)
+        (tmp_path / each.name).write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/sh", text))
+        more = (SYSTEMD / "identity" / f"{each.stem}.conf").read_text()
+        folder = tmp_path / f"{each.name}.d"
+        folder.mkdir()
+        (folder / "identity.conf").write_text(re.sub(r"ExecStart=/\S+", "ExecStart=/bin/sh", more))
+    command = ["systemd-analyze", "verify", tmp_path / path.name]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_what_is_written_are_settings_that_the_units_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
