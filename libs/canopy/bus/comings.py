@@ -13,6 +13,8 @@ from nats.aio.msg import Msg
 from canopy.bus.connection import Connection
 
 log = logging.getLogger("canopy.bus")
+LINK = "Leafnode"
+"""Kind of the server's own connection to the hub: nobody who comes."""
 CAME, REFUSED = "$SYS.ACCOUNT.{account}.CONNECT", "$SYS.SERVER.*.CLIENT.AUTH.ERR"
 MOST_REMEMBERED = 10_000
 
@@ -24,6 +26,7 @@ class Client(msgspec.Struct, frozen=True):
     host: str = ""
     user: str = ""
     client_type: str = ""
+    kind: str = ""
 
 
 class _Server(msgspec.Struct):
@@ -61,7 +64,9 @@ class Comings:
                 await subscription.unsubscribe()
 
     async def _on_came(self, message: Msg) -> None:
-        if (event := _read(message)) is None or (key := (event.server.id, event.client.id)) in self._known:
+        if (event := _read(message)) is None or event.client.kind == LINK:
+            return
+        if (key := (event.server.id, event.client.id)) in self._known:
             return
         self._known[key] = None
         if len(self._known) > MOST_REMEMBERED:
