@@ -148,9 +148,9 @@ async def hub(
     servers: int = 1,
     trust: HubTrust | None = None,
 ) -> RunningHub:
-    """Start a hub with a user for each of `units` and `nodes`; `ports` (the clients') and `leaf_ports` are one a server,
-    else free ones. Several `servers` are one clustered hub, each in a folder of its own; its streams are made with three copies by whoever
-    says so (CANOPY_STREAM_REPLICAS). With `trust` nobody has a password."""
+    """Start a hub with a user for each of `units` and `nodes`; `ports` (the clients') and `leaf_ports` are one a
+    server, else free ones. Several `servers` are one clustered hub, each in a folder of its own; its streams are made
+    with three copies by whoever says so (CANOPY_STREAM_REPLICAS). With `trust` nobody has a password."""
     passwords, node_passwords = ({}, {}) if trust else (_passwords(units), _passwords(nodes))
     clients = list(ports) or [free_port() for _ in range(servers)]
     leaves = list(leaf_ports) or [free_port() for _ in clients]
