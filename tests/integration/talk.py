@@ -23,8 +23,12 @@ class Talk:
 
     async def say(self, suffix: str, payload: Any, qos: int = 1) -> None:
         """Publish `payload` (JSON, or bytes as they are) on `base/suffix`."""
+        await self.say_at(f"{self.base}/{suffix}", payload, qos)
+
+    async def say_at(self, topic: str, payload: Any, qos: int = 1) -> None:
+        """The same, on any topic."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        await self._client.publish(f"{self.base}/{suffix}", body, qos=qos)
+        await self._client.publish(topic, body, qos=qos)
 
     async def next(self, suffix: str, seconds: float = ANSWER_SECONDS) -> Any:
         """The next message on `base/suffix` that was not taken yet."""

@@ -128,6 +128,10 @@ class System:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
+    async def add_node(self, name: str) -> None:
+        """One more node, with identities: it joins with a token, as a machine does that is new. Raises NotReady."""
+        await self._start_known_node(name, [await Link.open(port) for port in self.hub.leaf_ports])
+
     async def stop(self) -> None:
         """End all of it, units first; what does not end in time is killed."""
         units = [process for process in self.processes().values() if process is not self.kubeserve]
