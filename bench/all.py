@@ -26,6 +26,7 @@ COMMANDS = {
     "many": "many.py",
     "writes": "writes.py",
     "states": "states.py",
+    "admissions": "admissions.py",
 }
 
 Found = Mapping[str, Any]
@@ -118,6 +119,18 @@ ROWS = (
         ("states_per_second",),
     ),
     Row("the same, a CPU second of CloudHub", "states", "{}", ("states_per_cpu_second",)),
+    Row(
+        "nodes let in a second (mTLS, callout, audit), 1,500 at once, 1,000 there before",
+        "admissions",
+        "{}",
+        ("admissions_per_second",),
+    ),
+    Row(
+        "an ask of a node that was there before, meanwhile",
+        "admissions",
+        "p50 {} ms, p99 {} ms",
+        ("a_node_there_already_in_the_storm_p50_ms", "a_node_there_already_in_the_storm_p99_ms"),
+    ),
 )
 
 
