@@ -145,7 +145,7 @@ def step(state: State) -> Step:
 
 def urgent(state: State) -> bool:
     """Whether a reload has to be now: the gate opens or closes, somebody is to go, or nothing is known. Others may
-    wait a moment and be one: each lets the leaf forget who may answer what it was just asked."""
+    wait a moment and be one: each costs the leaf a look at everybody who is connected."""
     loaded, wanted = state.loaded, state.wanted
     if loaded is None or loaded.guests is None or wanted.guests is None:
         return True
