@@ -70,6 +70,8 @@ class Talk:
 
     def __init__(self, url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._url, self._reader, self._writer = url, reader, writer
+        self.date = ""
+        """The time that the last answer bore (HTTP's Date)."""
 
     async def get(self, path: str, kind: type[M]) -> M:
         return words.read(await self.raw("GET", path), kind)
@@ -95,6 +97,7 @@ class Talk:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         status = int(head[0].split(" ")[1]) if head[0].startswith("HTTP/1.1 ") else 0
         lengths = [line.partition(":")[2] for line in head if line.lower().startswith("content-length:")]
+        self.date = next((line.partition(":")[2].strip() for line in head if line.lower().startswith("date:")), "")
         if not status or len(lengths) != 1 or not 0 <= int(lengths[0]) <= ANSWER_BYTES:
             raise ValueError("no HTTP/1.1 answer with a length")
         return status, await self._reader.readexactly(int(lengths[0]))

@@ -5,7 +5,22 @@ from typing import Annotated
 
 import typer
 
-from canopy.cli import audit, deadletters, demo, device, join, mapper, nats, node, run, secrets, status, trace, version
+from canopy.cli import (
+    audit,
+    deadletters,
+    demo,
+    device,
+    doctor,
+    join,
+    mapper,
+    nats,
+    node,
+    run,
+    secrets,
+    status,
+    trace,
+    version,
+)
 from canopy.cli.failure import EXIT_CODES, FAILED, USAGE, Failure
 from canopy.launch.errors import WrongUsage
 
@@ -27,6 +42,7 @@ def application() -> typer.Typer:
     app.callback()(_common)
     app.command("audit", help=audit.HELP)(audit.audit)
     app.command("demo", help=demo.HELP)(demo.demo)
+    app.command("doctor", help=doctor.HELP)(doctor.doctor)
     app.command("join", help=join.HELP)(join.command)
     app.command("run", help=run.HELP)(run.run)
     app.command("secrets", help=secrets.HELP)(secrets.secrets)

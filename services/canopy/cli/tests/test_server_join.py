@@ -1,4 +1,6 @@
-"""One command on a fresh machine: joined, its leaf at the hub, its units talking; and again after a restart."""
+"""One command on a fresh machine: joined, its leaf at the hub, its units talking; and again after a restart. What
+`canopy doctor` says of it while it runs, when its hub is gone, and after its end.
+"""
 
 import asyncio
 import json
@@ -64,10 +66,20 @@ async def started(folder: Path, *arguments: str) -> Process:
     )
 
 
+async def examined(folder: Path) -> dict[str, str]:
+    """What `canopy doctor` finds: verdict by check."""
+    command = (sys.executable, "-m", "canopy.cli.main", "doctor", "--dir", str(folder / "node"), "-o", "json")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CANOPY_")}
+    process = await asyncio.create_subprocess_exec(*command, env=inherited, cwd=folder, stdout=PIPE)
+    said = json.loads((await asyncio.wait_for(process.communicate(), 30))[0])
+    assert process.returncode == (0 if said["well"] else 1)
+    return {one["check"]: one["verdict"] for one in said["findings"]}
+
+
 async def test_one_command_joins_and_runs_a_node_and_starts_it_again(
     fleet: tuple[Trusted, Bus], tmp_path: Path
 ) -> None:
-    _, cloudhub = fleet
+    trusted, cloudhub = fleet
     heard: list[str] = []
 
     async def hello(ask: Any, place: Any) -> HelloAnswer:
@@ -88,7 +100,31 @@ async def test_one_command_joins_and_runs_a_node_and_starts_it_again(
             said = asyncio.create_task(process.stdout.read())
             await until(lambda: heard, 60)
             assert set(heard) == {"edge-7"}
+            if not arguments:
+                await is_examined(trusted, tmp_path)
         finally:
             process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(process.wait(), 30) == 0
         assert b"ended with" not in await said
+    found = await examined(tmp_path)
+    assert wrong(found) == {"hub", "leaf", "gateway", "admin socket"}
+    assert {found[check] for check in ("joined", "link", "authority", "units", "key files", "join endpoint")} == {"ok"}
+
+
+async def is_examined(trusted: Trusted, folder: Path) -> None:
+    """While it runs: first all is well, then the hub goes."""
+    found = await until(lambda: all_well(folder), 30)
+    assert {"clock", "join endpoint", "hub", "linked", "gateway"} <= found.keys()
+    await trusted.hub.server.kill()
+    found = await examined(folder)
+    assert wrong(found) == {"hub", "linked"}
+
+
+async def all_well(folder: Path) -> dict[str, str]:
+    """What was found, once nothing is wrong or unknown."""
+    found = await examined(folder)
+    return found if set(found.values()) == {"ok"} else {}
+
+
+def wrong(found: dict[str, str]) -> set[str]:
+    return {check for check, verdict in found.items() if verdict == "wrong"}

@@ -1,10 +1,12 @@
 """The join endpoint over HTTP: `canopy.identity.joining_words` in and out; `joining_unit` builds it.
 
-No documentation pages, no parameters, no headers that mean anything: five paths, and JSON of at most 16 KiB.
+No documentation pages, no parameters, no headers that mean anything: five paths, and JSON of at most 16 KiB. Date tells
+a node how its clock stands (`canopy doctor`).
 """
 
 import logging
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import Any
 
 import msgspec
@@ -76,7 +78,9 @@ class Endpoint:
                 found = Refusal(code=500, error="bug", reason="internal error; the log of spire_integration has it")
                 outcome = "bug"
             self._asked.add(what=what, outcome=outcome)
-            return _response(found)
+            response = _response(found)
+            response.headers["Date"] = formatdate(self._clock.now_ms() / 1000, usegmt=True)
+            return response
 
         return Route(path, answered, methods=[method])
 
