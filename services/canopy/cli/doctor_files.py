@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 
 from canopy.cli.doctor_facts import Disk, Lasting, Loose
-from canopy.edgeidentity.folders import Folders
 from canopy.identity.chains import Untrusted, verify_chain
 from canopy.identity.identity import SVID_FILE, Identity, NoIdentity, read_identity
 from canopy.identity.joinstate import JoinState, NotJoined
@@ -35,6 +34,30 @@ class Config:
     hubs: tuple[str, ...] = ()
     link: Path | None = None
     store: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """As edgeidentity has them, whose code is not where the command line is; a test holds the two together."""
+
+    root: Path
+    link: Path
+    store: Path
+
+    @property
+    def authority(self) -> Path:
+        return self.root / "authority"
+
+    @property
+    def leaf(self) -> Path:
+        return self.root / "leaf"
+
+    @property
+    def join(self) -> Path:
+        return self.root / "join"
+
+    def unit(self, unit: str) -> Path:
+        return self.root / "units" / unit
 
 
 @dataclass(frozen=True, slots=True)

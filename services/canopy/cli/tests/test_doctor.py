@@ -17,6 +17,8 @@ from canopy.cli.doctor_core import LITTLE_BYTES, node_findings
 from canopy.cli.doctor_facts import Dialled, Disk, Lasting, Loose, NodeFacts
 from canopy.cli.doctor_fleet import fleet_findings
 from canopy.cli.tests.test_why import LETTERS, status
+from canopy.edgeidentity.folders import Folders
+from canopy.edgeidentity.settings import Settings
 from canopy.identity import ids
 from canopy.identity.builtin import Builtin
 from canopy.identity.identity import Identity, write_identity
@@ -150,6 +152,16 @@ def test_the_leafs_own_configuration_says_where_everything_is(folder: Path) -> N
     assert (found.leaf, found.gateway, found.hubs) == ("127.0.0.1:9", "0.0.0.0:9", ("127.0.0.1:9", "localhost:9"))
     assert (found.link, found.store) == (identity / "link", folder / "js")
     assert doctor_files.config_of(_leaf(identity, "tls://h:7422").text()).hubs == ("h:7422",)
+
+
+def test_a_node_is_looked_at_where_edgeidentity_keeps_it(tmp_path: Path) -> None:
+    theirs = Folders.of(Settings(), tmp_path)
+    ours = doctor_files.Folders(theirs.root, theirs.link, theirs.store)
+    found = doctor_files.read(tmp_path, tmp_path / "identity").folders
+    assert (found.root, found.link, found.store) == (theirs.root, theirs.link, theirs.store)
+    assert theirs.config == theirs.root / "nats.conf"
+    assert (ours.authority, ours.leaf, ours.join) == (theirs.authority, theirs.leaf, theirs.join)
+    assert ours.unit("edge") == theirs.unit("edge")
 
 
 def test_what_stands_in_a_folder_is_read_as_it_is(folder: Path) -> None:

@@ -1,12 +1,16 @@
 """Every command explains itself."""
 
+import ast
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from canopy import cli
 from canopy.cli.main import application
+from canopy.launch.units import UNITS
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -61,3 +65,23 @@ def test_every_option_and_argument_is_explained(path: tuple[str, ...]) -> None:
 )
 def test_whatever_asks_the_api_speaks_json_too(path: tuple[str, ...]) -> None:
     assert "output" in {p.name for p in ALL[path].params}
+
+
+def imported(name: str, seen: set[str]) -> set[str]:
+    """What `canopy.cli.NAME` imports at its top, and whatever of the command line that leads to."""
+    folder = Path(next(iter(cli.__path__)))
+    for node in ast.parse((folder / f"{name}.py").read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found = {f"{node.module}.{one.name}" for one in node.names} | {node.module}
+            new = {one.removeprefix("canopy.cli.") for one in found - seen if one.startswith("canopy.cli.")}
+            seen |= found
+            for one in new:
+                if (folder / f"{one}.py").is_file():
+                    imported(one, seen)
+    return seen
+
+
+def test_the_command_line_starts_without_the_code_of_any_unit_which_is_not_in_its_image() -> None:
+    found = imported("main", set())
+    assert {"canopy.cli.doctor_files", "canopy.launch.units"} <= found
+    assert [name for name in sorted(found) if name.split(".")[1:2] and name.split(".")[1] in UNITS] == []
