@@ -113,6 +113,6 @@ def logs(container: str) -> str:
 
 
 def pinned(pins: str) -> set[str]:
-    """Names of requirements/NAME.txt that no marker makes conditional."""
+    """Names of requirements/NAME.txt that no marker makes conditional, but for other Pythons than this kind."""
     text = (ROOT / "requirements" / f"{pins}.txt").read_text()
-    return {n for n, rest in re.findall(r"^([a-z0-9][\w.-]*)==(.*)$", text, re.M) if ";" not in rest}
+    return {n for n, rest in re.findall(r"^([a-z0-9][\w.-]*)==(.*)$", text, re.M) if ";" not in rest or "PyPy" in rest}

@@ -1,11 +1,12 @@
 """Images run as a deployment runs them: read-only, no rights, no network but their own."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 
 import pytest
-from image_box import TABLE, UNITS, docker, inside_exec, logs, name, running
+from image_box import MADE_HERE, ROOT, TABLE, UNITS, docker, inside_exec, logs, name, running
 
 pytestmark = pytest.mark.images
 ASK = ("python3", "-m", "canopy.launch")
@@ -22,7 +23,7 @@ def until(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("image", UNITS)
+@pytest.mark.parametrize("image", [image for image in UNITS if image != "spire_integration"])
 def test_a_unit_waits_for_nats_is_alive_and_not_ready_and_ends_when_told_to(image: str) -> None:
     with running(image, *ALONE, *INSECURE) as container:
         until(lambda: inside_exec(container, *ASK, "--health")[0] == 0, "healthy")
@@ -33,6 +34,29 @@ def test_a_unit_waits_for_nats_is_alive_and_not_ready_and_ends_when_told_to(imag
         docker("stop", "--time", "20", container)
         assert time.monotonic() - began < STOP_SECONDS
         assert docker("inspect", "-f", "{{.State.ExitCode}}", container) == "0"
+
+
+def test_without_its_keys_spire_integration_ends_at_once_and_says_how_to_make_them() -> None:
+    with running("spire_integration", *ALONE, *INSECURE) as container:
+        assert docker("wait", container) == "2"
+        assert "CANOPY_SPIRE_INTEGRATION_KEYS_DIR" in logs(container) and "canopy.identity.hubkeys" in logs(container)
+
+
+def test_the_helper_waits_for_an_agent_and_says_so() -> None:
+    with running(
+        "identity", *ALONE, arguments=("--socket", "/run/spire/agent/api.sock", "--dir", "/tmp/id")
+    ) as container:
+        until(lambda: "waiting for an identity" in logs(container), "says that it waits")
+
+
+@pytest.mark.skipif("spire-server" not in MADE_HERE, reason="tests/spire/build.sh has not built it here")
+def test_the_programs_of_spire_are_those_of_our_pins() -> None:
+    pins = (ROOT / "tests/spire/go.mod").read_text()
+    for image in ("spire-server", "spire-agent"):
+        with running(image, *ALONE, arguments=("--version",)) as container:
+            assert docker("wait", container) == "0"
+            version = logs(container).strip().partition("-")[0]
+        assert re.search(rf"github.com/spiffe/spire v{re.escape(version)}\b", pins) and version.count(".") == 2, version
 
 
 def test_beyond_loopback_a_unit_listens_only_where_the_deployment_says_so() -> None:
