@@ -23,7 +23,7 @@ Examples:
 """
 RUN_HELP = """Run a mapper with one driver until Ctrl-C: an installed one by its protocol, or a file with one class.
 
-It connects to the node's NATS: CANOPY_NATS_URL and CANOPY_IDENTITY_DIR (or --set), else that of the demo in this folder.
+It connects to the node's NATS: CANOPY_NATS_URL and CANOPY_IDENTITY_DIR (or --set), else to the demo in this folder.
 
 \b
 Examples:
