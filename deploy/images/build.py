@@ -98,7 +98,7 @@ def _platform(wish: Wish, platform: str) -> None:
         if TABLE[image].get("target") == "redis":
             print(_redis(wish, wish.name(image, platform), public or platform != NATIVE))
             continue
-        if lacking := _not_built(TABLE[image], platform):
+        if lacking := not_built(TABLE[image], platform):
             print(lacking)
             continue
         news = _build(wish, image, platform, base)
@@ -200,7 +200,7 @@ def _redis(wish: Wish, name: str, public: bool) -> str:
     return "made by base.sh"
 
 
-def _not_built(row: dict[str, Any], platform: str) -> str:
+def not_built(row: dict[str, Any], platform: str) -> str:
     """Why an image is left out whose program only a build of its own makes; "" if there is none."""
     program = row.get("built", "")
     if not program or (platform == NATIVE and (spire_cache() / program).is_file()):

@@ -16,10 +16,12 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from build import NATIVE, Missing, Wish, commit, version
+from build import NATIVE, TABLE, Missing, Wish, commit, not_built, version
 from trees import ROOT
 
 FOLDERS = ("deploy/k8s", "deploy/systemd", "deploy/compose", "docs")
+LEFT_OUT = ("__pycache__", ".env", "generated")
+"""The passwords and keys of a machine that has tried compose do not leave it."""
 FILES = ("LICENSE", "deploy/images/README.md")
 IMAGE = re.compile(r"^\s*(?:- )?image:\s*[\"']?([\w./-]+:[\w.-]+)", re.M)
 STAND_IN = "\nFor redis take canopy/redis, if it is inside: `images:` in an overlay, as overlays/ci does.\n"
@@ -45,7 +47,7 @@ Images inside:
 def main() -> None:
     """The archive, and what it holds. Raises Missing."""
     wish = Wish.of(dict(os.environ))
-    own = [wish.name(image, NATIVE) for image in wish.images]
+    own = [wish.name(image, NATIVE) for image in wish.images if not not_built(TABLE[image], NATIVE)]
     if absent := [name for name in own if not _here(wish, name)]:
         raise Missing(f"{', '.join(absent)} not built; `make images` does")
     revision, moment, _ = commit()
@@ -88,7 +90,7 @@ def _named() -> set[str]:
 def _collected(folder: Path) -> None:
     for name in FOLDERS:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)

@@ -10,6 +10,7 @@ import pytest
 from image_box import ROOT
 
 sys.path.insert(0, str(ROOT / "deploy/images"))
+import bundle
 from build import TABLE, cache
 from trees import WHEELS, prepare
 
@@ -55,6 +56,26 @@ def test_every_platform_has_wheels_of_every_pin_and_programs_of_its_own(platform
 def test_without_an_engine_one_line_says_what_is_missing() -> None:
     code, said = made(DOCKER="/nonexistent/docker")
     assert code != 0 and len(said.strip().splitlines()) == 1 and "deploy/images/engine.sh" in said
+
+
+def test_what_a_machine_that_tried_compose_keeps_secret_is_in_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    for name in (
+        "deploy/compose/.env",
+        "deploy/compose/identity/.env",
+        "deploy/compose/identity/generated/keys/sys.seed",
+    ):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("secret")
+    for name in (*bundle.FILES, "deploy/compose/compose.yaml"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("plain")
+    monkeypatch.setattr(bundle, "ROOT", here)
+    bundle._collected(tmp_path / "there")
+    found = {p.read_text() for p in (tmp_path / "there").rglob("*") if p.is_file()}
+    assert found == {"plain"} and (tmp_path / "there/deploy/compose/compose.yaml").exists()
 
 
 @pytest.mark.parametrize(
