@@ -16,6 +16,9 @@ from canopy.bus.connection import Connection
 from canopy.bus.outcome import AskFailed, AskTimeout, NoResponders
 
 ANSWER_SECONDS = 2.0
+RELOAD_SECONDS = 25.0
+"""A reload, and with it every login, waits for an MQTT client whose CONNECT falls into it: 5 s for each, in which that
+one asks a JetStream that is being configured. Who asks for another one meanwhile makes the next one fall into that."""
 QUIET_SECONDS = 0.3
 """After the last answer, until no further server is waited for."""
 MOST_CONNECTIONS = 1024
@@ -87,10 +90,11 @@ _SERVER = "$SYS.REQ.SERVER"
 
 @dataclass(slots=True)
 class _Answers:
-    """What came to one ask: `done` is set by the first of one answer, or when nobody serves it."""
+    """What came to one ask. `came` is set with each, and when the connection is lost: no further one comes."""
 
     got: list[Msg] = field(default_factory=list)
     came: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: bool = False
 
 
 class System:
@@ -105,9 +109,11 @@ class System:
 
     async def __aenter__(self) -> "System":
         self._subscription = await self._connection.subscribe(f"{self._prefix}.*", self._take)
+        self._connection.on_lost(self._lost)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._connection.forget_lost(self._lost)
         if self._connection.connected:
             await self._subscription.unsubscribe()
 
@@ -133,7 +139,7 @@ class System:
 
     async def reload(self, server: str) -> str:
         """Read configuration and certificates again; what the server says against it, else ''. Raises AskFailed."""
-        answer = _ANSWER.decode((await self._one(f"{_SERVER}.{server}.RELOAD", {})).data)
+        answer = _ANSWER.decode((await self._one(f"{_SERVER}.{server}.RELOAD", {}, RELOAD_SECONDS)).data)
         return answer.error.description or "refused" if answer.error else ""
 
     async def read_at(self, server: str) -> str:
@@ -149,13 +155,13 @@ class System:
                 found.append(Connected(answer.server.id, one.cid, one.kind, one.authorized_user, one.account, *where))
         return found
 
-    async def _one(self, subject: str, body: dict[str, Any]) -> Msg:
-        return (await self._asked(subject, body, most=1))[0]
+    async def _one(self, subject: str, body: dict[str, Any], seconds: float = ANSWER_SECONDS) -> Msg:
+        return (await self._asked(subject, body, most=1, seconds=seconds))[0]
 
     async def _all(self, subject: str, body: dict[str, Any]) -> list[Msg]:
         return await self._asked(subject, body, most=0)
 
-    async def _asked(self, subject: str, body: dict[str, Any], most: int) -> list[Msg]:
+    async def _asked(self, subject: str, body: dict[str, Any], most: int, seconds: float = ANSWER_SECONDS) -> list[Msg]:
         """The answers, until `most` or until it is quiet. Raises AskFailed, also for none."""
         if not self._connection.connected:
             raise NoResponders(f"{subject}: not connected to {self._connection.url}")
@@ -163,20 +169,22 @@ class System:
         self._waiting[number] = answers
         try:
             await self._connection.publish(subject, msgspec.json.encode(body), f"{self._prefix}.{number}")
-            await self._gather(answers, most)
+            await self._gather(answers, most, seconds)
         finally:
             del self._waiting[number]
+        if not answers.got and answers.lost:
+            raise NoResponders(f"{subject}: the connection was lost")
         if not answers.got:
-            raise AskTimeout(f"{subject}: no answer within {ANSWER_SECONDS:g} s")
+            raise AskTimeout(f"{subject}: no answer within {seconds:g} s")
         if any((m.headers or {}).get("Status") == "503" for m in answers.got):
             raise NoResponders(f"{subject}: no such server")
         return answers.got
 
     @staticmethod
-    async def _gather(answers: _Answers, most: int) -> None:
+    async def _gather(answers: _Answers, most: int, seconds: float) -> None:
         try:
-            async with asyncio.timeout(ANSWER_SECONDS) as limit:
-                while not most or len(answers.got) < most:
+            async with asyncio.timeout(seconds) as limit:
+                while not answers.lost and (not most or len(answers.got) < most):
                     await answers.came.wait()
                     answers.came.clear()
                     limit.reschedule(asyncio.get_running_loop().time() + QUIET_SECONDS)
@@ -187,6 +195,11 @@ class System:
         answers = self._waiting.get(message.subject.rpartition(".")[2])
         if answers is not None:
             answers.got.append(message)
+            answers.came.set()
+
+    def _lost(self) -> None:
+        for answers in self._waiting.values():
+            answers.lost = True
             answers.came.set()
 
 

@@ -83,7 +83,7 @@ class Leafward:
         self._backoff = Backoff(FIRST_SECONDS, MOST_SECONDS, rng)
         self._say = once_per(SAY_AGAIN_SECONDS)
         self._woken, self._read_at = asyncio.Event(), ""
-        self._reloaded = -math.inf
+        self._reloaded, self._reading = -math.inf, False
         self.state = State(taken=memory.held.run)
 
     def put(self, event: Event) -> None:
@@ -130,13 +130,13 @@ class Leafward:
     async def look(self) -> None:
         """Look once."""
         before = self.state
-        if before.loaded is None:
+        if before.loaded is None or self._reading:
             return
         try:
             at = await self._server.read_at(before.run)
         except AskFailed:
             return
-        if self.state is before and at != self._read_at:
+        if self.state is before and not self._reading and at != self._read_at:
             log.warning("the leaf was told by somebody else to read its configuration; it is told again")
             self.put(Connected(before.run))
 
@@ -170,11 +170,13 @@ class Leafward:
 
     async def _read(self, run: str, form: Form) -> None:
         """Write, reload, and put the closed form back, whatever happened."""
+        self._reading = True
         try:
             await asyncio.to_thread(self._config.write, form)
             await self._server.reload(run)
             self._read_at = await self._server.read_at(run)
         finally:
+            self._reading = False
             if not form.gated:
                 await asyncio.shield(asyncio.to_thread(self._config.write, CLOSED))
 

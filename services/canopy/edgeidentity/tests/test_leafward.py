@@ -32,8 +32,11 @@ class World:
     read: list[Form] = field(default_factory=list)
     fails: list[Exception] = field(default_factory=list)
     taken: str = ""
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared: the leaf reads, and does not say so yet."""
 
     def __post_init__(self) -> None:
+        self.answers.set()
         counter = Metrics().counter("canopy_edgeidentity_reloads_total")
         config: Any = self
         rng = random.Random(1)
@@ -46,6 +49,7 @@ class World:
         if self.fails:
             raise self.fails.pop(0)
         self.read.append(self.disk)
+        await self.answers.wait()
 
     async def read_at(self, run: str) -> str:
         return str(len(self.read))
@@ -131,6 +135,20 @@ async def test_what_somebody_else_let_the_leaf_read_is_read_over(world: World) -
         await world.reload("r1")  # an operator's SIGHUP
         assert world.read[-1] == CLOSED
         await world.until(lambda: world.read[-1] == Form(LIGHT, 0))
+
+
+async def test_a_leaf_that_is_slow_to_say_that_it_has_read_was_told_by_nobody_else(world: World) -> None:
+    async with running(world):
+        await world.until(lambda: world.read)
+        world.answers.clear()
+        world.taken = "r1"
+        await world.until(lambda: len(world.read) == 2)
+        state = world.leafward.state
+        await world.leafward.look()
+        assert world.leafward.state is state
+        world.answers.set()
+        await opened(world)
+        assert world.read == [CLOSED, Form(LIGHT, 0)]
 
 
 async def test_what_changes_within_a_second_is_one_reload_unless_somebody_is_to_go(world: World) -> None:
