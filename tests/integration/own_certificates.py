@@ -69,6 +69,13 @@ class Device:
             return values(await talk.get())
 
 
+@contextlib.asynccontextmanager
+async def connected(devices: Iterable[Device]) -> AsyncIterator[list[Talk]]:
+    """All of them at once."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(one.connected()) for one in devices]
+
+
 async def report(talk: Talk, *keys: str, value: str = "1") -> None:
     """Each key in a report of its own, QoS 1: returns when the gateway has them."""
     await asyncio.gather(*(talk.say("twin/update", said(key, value)) for key in keys))
