@@ -2,7 +2,7 @@
 nobody. `callout` reads it, `cutting` acts on it, `revoking` writes the stream.
 
 While the stream is read anew (a reconnect, a gap) what was known before stays true. A hub that has lost the stream
-gets the revocations back from whoever remembers them.
+gets back who had joined, by which key, and who is cut off, from whoever remembers it.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class Nodes:
     def _caught_up(self) -> None:
         """What the stream does not hold any more has gone with the hub's volume: nobody removes a node."""
         read, self._reading = self._reading or {}, None
-        self._lost |= {name: node for name, node in self.known.items() if node.revoked_at and name not in read}
+        self._lost |= {name: node for name, node in self.known.items() if name not in read}
         self.known = {**read, **self._lost}
         self._found_lost.set()
         self.ready.set()
@@ -95,7 +95,7 @@ class Nodes:
     async def _written(self, node: NodeIdentity) -> bool:
         try:
             await self._stream.put(c.NODES.at(node=node.node), encode(node), expect=0)
-            log.warning("the hub had lost that the node %s is revoked: it is told again", node.node)
+            log.warning("the hub had lost the node %s: it is told again", node.node)
         except WrongSequence:
             pass  # another replica was quicker, or an operator
         except (AskFailed, StreamError):

@@ -72,12 +72,14 @@ class Talk:
         self.lost += 1
 
 
-async def test_while_the_authority_is_away_the_hub_goes_on_and_a_lost_volume_lets_no_revoked_node_in(tmp_path):
+async def test_while_the_authority_is_away_the_hub_goes_on_and_a_lost_volume_forgets_nobody(tmp_path):
     async with open_fleet(tmp_path) as fleet, fleet.replica() as env:
         unit = await fleet.identity(ids.cloud(TD, "cloudhub"))
         bus = await fleet.trusted.cloud("cloudhub")
         await fleet.trusted.run_leaf(await fleet.trusted.node("edge-1"))
         await fleet.revoke(bus, "edge-1")
+        await fleet.revoke(bus, "edge-2")
+        await fleet.revoke(bus, "edge-2", restore=True)
         (root,) = fleet.settings.builtin_dir.glob("root-*.pem")
         kept = root.read_bytes()
         root.write_bytes(b"broken")
@@ -95,6 +97,7 @@ async def test_while_the_authority_is_away_the_hub_goes_on_and_a_lost_volume_let
         assert await (await fleet.system()).connections(str(ids.node(TD, "edge-1"))) == []
         async with fleet.replica() as other:
             assert other.metrics.gauge("canopy_spire_integration_revoked")._read() == 1
+            await until(lambda: other.metrics.gauge("canopy_spire_integration_joined")._read() == 2)
 
 
 async def test_a_replica_whose_join_port_is_taken_lets_in_all_the_same(tmp_path):
