@@ -39,6 +39,7 @@ be the node, so hand it over like a password.
 Examples:
   canopy node token edge-1
   canopy node token edge-1 --ttl 2h
+  canopy node token edge-1 --quiet > token
   canopy node token edge-1 --output json
 
 {EXIT_CODES}
@@ -94,6 +95,7 @@ def list_nodes(output: OutputOption = Output.TABLE, api_url: UrlOption = "", api
 def token(
     node: NodeArgument,
     ttl: Annotated[str, typer.Option("--ttl", metavar="AGE", help="How long it lasts: 90s, 10m, 2h.")] = "10m",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the token alone, for scripts.")] = False,
     output: OutputOption = Output.TABLE,
     api_url: UrlOption = "",
     api_token: TokenOption = "",
@@ -103,6 +105,8 @@ def token(
         made = api.post(f"nodes/{_checked(node)}/token", body)
     if output is Output.JSON:
         return print_json(made)
+    if quiet:
+        return line(made["token"])
     line(f"a token for {node}, until {clock(made['expires_at'])}; on the machine that shall be it:")
     line(f"  canopy join --token {made['token']}")
 
