@@ -38,7 +38,7 @@ def test_a_token_is_told_with_the_line_that_uses_it(canopy: Any, fleet: Any) -> 
     assert ended.out.splitlines()[-1] == "  canopy join --token canopy-join.abc"
     assert json.loads(canopy("node", "token", "edge-1", "-o", "json", *fleet.options()).out) == made
     assert canopy("node", "token", "edge-1", "--quiet", *fleet.options()).out == "canopy-join.abc\n"
-    assert [body for _, _, body in fleet.asked] == [{"ttl_seconds": 7200}, {"ttl_seconds": 600}]
+    assert [body for _, _, body in fleet.asked] == [{"ttl_seconds": 7200}, {"ttl_seconds": 600}, {"ttl_seconds": 600}]
 
 
 def test_a_node_is_revoked_with_a_reason_and_restored(canopy: Any, fleet: Any) -> None:
