@@ -13,7 +13,7 @@ from canopy.identity.chains import verify_chain
 from canopy.identity.svid import Bundle, Svid
 from canopy.testing.clock import FrozenClock
 
-TTL, CA_TTL = 3_600, 20 * 3_600
+TTL, CA_TTL = 3_600, 8 * 3_600
 ALL = slots("canopy.test", "edge-1")
 TWO = (ALL[0], ALL[1])
 
