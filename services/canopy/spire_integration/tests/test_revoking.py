@@ -102,15 +102,16 @@ async def test_nobody_is_forgotten_while_the_stream_is_read_anew():
     assert replica.nodes.revoked == set()
 
 
-async def test_a_hub_that_has_lost_its_stream_is_told_again_who_is_revoked_and_of_nobody_else():
-    replica = Replica(NoResponders("away"))
-    replica.read(CUT, replace(JOINED, node="b"))
+async def test_a_hub_that_has_lost_its_stream_is_told_again_who_is_revoked_and_who_had_joined():
+    replica, joined = Replica(NoResponders("away")), replace(JOINED, node="b")
+    replica.read(CUT, joined)
     async with replica.writing():
         replica.read()
-        assert replica.nodes.revoked == {"a"} and set(replica.nodes.known) == {"a"}
+        assert replica.nodes.revoked == {"a"} and set(replica.nodes.known) == {"a", "b"}
         await until(lambda: replica.clock.sleepers)
         await replica.clock.advance(1)
-        assert replica.stream.written == [(c.NODES.at(node="a"), encode(CUT), 0)]
+        told = [(c.NODES.at(node="a"), encode(CUT), 0), (c.NODES.at(node="b"), encode(joined), 0)]
+        assert replica.stream.written == told
 
 
 async def test_another_replica_or_an_operator_was_quicker():
