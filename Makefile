@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 ARGS   ?=
+# Some machines forbid it for all of Python: then every process, of hundreds in the tests, compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types architecture unit integration bench render compose-identity images images-test bundle engine spire rotations cluster cluster-down cluster-e2e format lock clean
