@@ -7,7 +7,7 @@
 set -euo pipefail
 docker=${DOCKER:-docker}
 suite=bookworm
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+mirror=${DEBIAN_MIRROR:-}  # empty: the one that debootstrap takes by itself
 cache=${CANOPY_IMAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/canopy-images}
 mkdir -p "$cache"
 
@@ -26,7 +26,7 @@ prepared() { # FUNCTION TAR ARGUMENT...: whole or not at all
 }
 debian() { # ROOT ARCH
   echo "== a base of Debian $suite for $2 (once, about 2 minutes)" >&3
-  debootstrap --arch="$2" --variant=minbase --include=ca-certificates,python3 "$suite" "$1" "$mirror"
+  debootstrap --arch="$2" --variant=minbase --include=ca-certificates,python3 "$suite" "$1" ${mirror:+"$mirror"}
   ln -s ../../bin/python3 "$1/usr/local/bin/python"
   slim "$1"
 }
