@@ -40,12 +40,12 @@ types: $(VENV)/.ready
 	@$(BIN)/mypy
 architecture: $(VENV)/.ready
 	@$(BIN)/lint-imports
-unit: $(VENV)/.ready # two runs side by side: half of the time is imports, and each imports only what it tests
+unit: $(VENV)/.ready # two runs side by side, of one length: half of the time is imports, and each imports what it tests
 	@$(MAKE) --no-print-directory -j2 --output-sync=target unit-libs unit-services
 unit-libs:
-	@$(BIN)/pytest -q -m "not server" libs tests/architecture $(ARGS)
+	@$(BIN)/pytest -q -m "not server" libs tests/architecture services/canopy/cli $(ARGS)
 unit-services:
-	@$(BIN)/pytest -q -m "not server" services $(ARGS)
+	@$(BIN)/pytest -q -m "not server" --ignore services/canopy/cli services $(ARGS)
 integration: $(VENV)/.ready ## only the tests that start real servers
 	@$(BIN)/pytest -m server -n 2 --dist loadgroup $(ARGS)
 
