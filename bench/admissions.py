@@ -44,8 +44,7 @@ async def fleet(folder: Path) -> AsyncIterator[tuple[Trusted, list[Process]]]:
     """A hub, and replicas that answer its callout."""
     keys, authority, files = HubKeys.ensure(folder / "keys"), Builtin(folder / "authority", TD), folder / "hub-files"
     write_identity(files, await minted(authority, ids.hub(TD), dns=(NAME,)))
-    nkeys = (keys.issuer.public, keys.auth.public, keys.cloud.public, keys.sys.public)
-    trust = HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *nkeys)
+    trust = HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *keys.public)
     async with AsyncExitStack() as stack:
         running = await hub(folder / "hub", trust=trust)
         stack.push_async_callback(running.server.kill)

@@ -183,8 +183,7 @@ async def _hub(tmp_path: Path, authority: Spire, stack: AsyncExitStack) -> Runni
         source = AuthoritySource(authority, id, ttl_seconds=600, dns=dns)
         write_identity(tmp_path / id.segments[-1], await source.first())
     files = tmp_path / "hub"
-    nkeys = (keys.issuer.public, keys.auth.public, keys.cloud.public, keys.sys.public)
-    trust = HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *nkeys)
+    trust = HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *keys.public)
     running = await hub(tmp_path / "nats", trust=trust)
     stack.push_async_callback(running.server.kill)
     auth = await _connected(running, FileSource(tmp_path / SPIRE_INTEGRATION), stack, SPIRE_INTEGRATION, keys.auth)

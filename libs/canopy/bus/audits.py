@@ -6,32 +6,21 @@ stores makes sure of the stream with BOUNDS. A record may be stored twice, at on
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import msgspec
-
-from canopy.bus.bus import Bus, TooBig
 from canopy.bus.jsapi import call
-from canopy.bus.outcome import AskFailed, Reject
+from canopy.bus.sending import ASK_SECONDS, Sender
 from canopy.bus.streams import LastValues, Reader, Value
 from canopy.contracts import catalogue as c
 from canopy.contracts.identity_wire import AuditBatch, AuditRecord
 from canopy.contracts.times import rfc3339
 from canopy.contracts.wire import Verdict
 from canopy.runtime.audit import AuditLog
-from canopy.runtime.backoff import Backoff
-from canopy.runtime.clock import Clock
 from canopy.runtime.metrics import Metrics
 
 log = logging.getLogger("canopy.bus")
-LOOK_SECONDS = 1.0
-ASK_SECONDS = 5.0
-FIRST_SECONDS, MOST_SECONDS = 1.0, 15.0
-MOST_RECORDS = 40
-"""In one message: each has at most some 5 KB."""
 CLOUD = "cloud"
 """What stands for the node in the address of a record of the cloud's: no unit of an edge has such a unit's name."""
 MOST_AGE_SECONDS = 90 * 86_400
@@ -62,47 +51,18 @@ def measure(audit: AuditLog, metrics: Metrics) -> None:
     metrics.counted(f"{prefix}_dropped_total", lambda: float(audit.dropped))
 
 
-class AuditSender:
-    """`run` until cancelled, in a unit of a node."""
+class AuditSender(Sender[AuditRecord]):
+    """Of one unit of a node."""
 
-    def __init__(self, bus: Bus, audit: AuditLog, clock: Clock, backoff: Backoff | None = None) -> None:
-        self._bus, self._audit, self._clock = bus, audit, clock
-        self._backoff = backoff or Backoff(FIRST_SECONDS, MOST_SECONDS, random.Random())  # noqa: S311
-        self._told = 0
+    most = 40
+    """Each has at most some 5 KB."""
 
-    async def run(self) -> None:
-        while True:
-            sent = await self.send()
-            await self._clock.sleep(LOOK_SECONDS if sent else self._backoff.next_seconds())
+    async def ask(self, items: list[AuditRecord], dropped: int) -> Verdict:
+        return await self._bus.ask(c.HUB_AUDIT, AuditBatch(records=items, dropped=dropped), timeout=ASK_SECONDS)
 
-    async def send(self) -> bool:
-        """What waits; False if the cloud did not take it."""
-        while records := self._audit.waiting(MOST_RECORDS):
-            if not await self._taken(records):
-                return False
-        self._backoff.reset()
-        return True
-
-    async def _taken(self, records: list[AuditRecord]) -> bool:
-        dropped = self._audit.dropped
-        try:
-            verdict = await self._asked(AuditBatch(records=records, dropped=dropped - self._told))
-        except (Reject, TooBig) as e:
-            log.warning("%d records of the audit are refused and lost: %s", len(records), e)
-            self._audit.dropped += len(records)
-            self._audit.sent(records)
-            return True
-        except (AskFailed, msgspec.DecodeError) as e:
-            log.debug("audit: %s", e)
-            return False
-        if verdict.verdict != "ok":
-            return False
-        self._told = dropped
-        self._audit.sent(records)
-        return True
-
-    async def _asked(self, batch: AuditBatch) -> Verdict:
-        return await self._bus.ask(c.HUB_AUDIT, batch, timeout=ASK_SECONDS)
+    def refused(self, items: list[AuditRecord], why: Exception) -> None:
+        log.warning("%d records of the audit are refused and lost: %s", len(items), why)
+        self._kept.dropped += len(items)
 
 
 class AuditReader:

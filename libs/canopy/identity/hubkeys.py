@@ -26,6 +26,11 @@ class HubKeys:
     cloud: Nkey
     sys: Nkey
 
+    @property
+    def public(self) -> tuple[str, str, str, str]:
+        """What the hub's configuration holds of them, in the order of `FILES`."""
+        return self.issuer.public, self.auth.public, self.cloud.public, self.sys.public
+
     @classmethod
     def read(cls, folder: Path) -> "HubKeys":
         """Raises NoKeys."""
@@ -49,8 +54,7 @@ class HubKeys:
 
 def _main(folder: str) -> str:
     keys = HubKeys.ensure(Path(folder))
-    found = zip(FILES, (keys.issuer, keys.auth, keys.cloud, keys.sys), strict=True)
-    return "".join(f"{name.removesuffix('.seed')} {key.public}\n" for name, key in found)
+    return "".join(f"{name.removesuffix('.seed')} {key}\n" for name, key in zip(FILES, keys.public, strict=True))
 
 
 if __name__ == "__main__":

@@ -41,8 +41,7 @@ class Trust:
     @property
     def hub(self) -> HubTrust:
         keys, files = HubKeys.ensure(self.directory / "keys"), self.directory / "identities" / "hub"
-        public = (keys.issuer.public, keys.auth.public, keys.cloud.public, keys.sys.public)
-        return HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *public)
+        return HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *keys.public)
 
     @property
     def hub_url(self) -> str:

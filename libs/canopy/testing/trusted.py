@@ -214,8 +214,7 @@ async def open_trusted(
     authority, keys = Builtin(folder / "authority", TD), HubKeys.ensure(folder / "keys")
     files = folder / "hub-identity"
     write_identity(files, await minted(authority, ids.hub(TD), dns=(NAME,)))
-    nkeys = (keys.issuer.public, keys.auth.public, keys.cloud.public, keys.sys.public)
-    trust = HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *nkeys)
+    trust = HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *keys.public)
     async with AsyncExitStack() as stack:
         running = await hub(folder / "hub", servers=servers, trust=trust)
         for server in running.servers:

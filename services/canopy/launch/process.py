@@ -59,7 +59,7 @@ async def _told(environments: Sequence[Environment], units: Sequence[Unit]) -> A
     pairs, clock = list(zip(environments, units, strict=True)), SystemClock()
     senders = [spans.SpanSender(e.bus(u.name), e.telemetry, clock) for e, u in pairs if spans.sends(u.name)]
     told = [healths.HealthSender(e.bus(u.name), e.health, clock) for e, u in pairs if healths.sends(u.name)]
-    posts = [letters.LetterSender(e.bus(u.name), e.letters, clock, letters.patient()) for e, u in pairs]
+    posts = [letters.LetterSender(e.bus(u.name), e.letters, clock) for e, u in pairs]
     works = [*(s.run() for s in senders), *(s.run() for s in told), *(s.run() for s in posts)]
     tasks = [asyncio.create_task(work) for work in works]
     try:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from canopy.bus.letters import LetterSender, patient
+from canopy.bus.letters import LetterSender
 from canopy.bus.outcome import NoResponders, Reject, Retry
 from canopy.contracts import catalogue as c
 from canopy.contracts.wire import LetterBatch, Verdict
@@ -28,7 +28,7 @@ class FakeBus:
 
 
 def sender(bus: Any, letters: DeadLetters) -> LetterSender:
-    return LetterSender(bus, letters, FrozenClock(), patient())
+    return LetterSender(bus, letters, FrozenClock())
 
 
 @pytest.mark.parametrize(

@@ -194,8 +194,7 @@ async def open_fleet(folder: Path, servers: int = 1, authority: Authority | None
     builtin = Builtin(folder / "authority", TD)
     authority = authority or builtin
     await files_of(given, Shared(trust_domain=TD), authority, SystemClock()).turn()
-    nkeys = (keys.issuer.public, keys.auth.public, keys.cloud.public, keys.sys.public)
-    trust = HubTrust(str(root / "hub" / SVID_FILE), str(root / "hub" / BUNDLE_FILE), *nkeys)
+    trust = HubTrust(str(root / "hub" / SVID_FILE), str(root / "hub" / BUNDLE_FILE), *keys.public)
     async with AsyncExitStack() as stack:
         running_hub = await hub(folder / "hub", servers=servers, trust=trust)
         for server in running_hub.servers:
