@@ -32,7 +32,8 @@ test: $(VENV)/.ready ## everything that needs no container engine (ARGS=... goes
 	@$(BIN)/pytest -q -m "not server and not conformance" tests/manifests
 	@$(BIN)/pytest -m server -n 2 --dist loadgroup $(ARGS)
 
-check: lint types architecture unit ## lint, types, architecture, pure unit tests; no server
+check: $(VENV)/.ready ## lint, types, architecture, pure unit tests; no server
+	@$(MAKE) --no-print-directory -j2 --output-sync=target types unit-libs unit-services lint architecture
 
 lint: $(VENV)/.ready
 	@$(BIN)/ruff check libs services tests bench deploy && $(BIN)/ruff format --check --quiet libs services tests bench deploy
