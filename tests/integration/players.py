@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import json
 import random
+import ssl
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any
 
 import aiomqtt
 from talk import device
@@ -15,12 +17,37 @@ from canopy.testing.wait import until
 ANSWER_SECONDS = 3.0
 BACK_SECONDS = 0.2
 SILENT = -1
+Take = Callable[[list[str], Any], None]
+"""Is given a topic's words, and what came."""
+
+
+class Line:
+    """One stock client, which comes back by itself; `client` while it is connected."""
+
+    def __init__(self, topics: Iterable[str], take: Take, **how: Any) -> None:
+        self.client: aiomqtt.Client | None = None
+        self._topics, self._take, self._how = [(topic, 1) for topic in topics], take, how
+
+    async def stay(self) -> None:
+        """Until cancelled."""
+        while True:
+            with contextlib.suppress(aiomqtt.MqttError, OSError, TimeoutError):
+                client = aiomqtt.Client(**self._how, identifier=f"p-{uuid.uuid4().hex[:8]}", timeout=3)
+                client.pending_calls_threshold = 1000
+                async with client:
+                    await client.subscribe(self._topics)
+                    self.client = client
+                    async for message in client.messages:
+                        self._take(str(message.topic).split("/"), json.loads(bytes(message.payload)))
+            self.client = None
+            await asyncio.sleep(BACK_SECONDS)
 
 
 class Players:
-    """The devices of one node over one stock client, which comes back by itself; a third each of QoS 0, 1 and 2.
+    """The devices of one node; a third each of QoS 0, 1 and 2. They come back by themselves.
 
     `answered` and `sent` are the highest values by device. What was not answered is not said again: the next value is.
+    `contexts` by name: each has a line of its own, by its own certificate; else all have one, at the plain port.
     `password` is the user `devices`' where the gateway asks for one.
     """
 
@@ -32,13 +59,14 @@ class Players:
         gap_seconds: float = 0.15,
         host: str = "127.0.0.1",
         password: str = "",
+        contexts: Mapping[str, ssl.SSLContext] | None = None,
     ) -> None:
         self.names = list(names)
         self.sent = dict.fromkeys(self.names, 0)
         self.answered = dict.fromkeys(self.names, 0)
-        self._host, self._port, self._rng, self._gap_seconds = host, port, rng, gap_seconds
-        self._login = {"username": "devices", "password": password} if password else {}
-        self._client: aiomqtt.Client | None = None
+        self._rng, self._gap_seconds = rng, gap_seconds
+        how = {"hostname": host, "port": port} | ({"username": "devices", "password": password} if password else {})
+        self._lines = _lines(self.names, self._take, how, contexts)
         self._got: dict[str, int] = {}
         self._came = {name: asyncio.Event() for name in self.names}
         self._going = asyncio.Event()
@@ -46,7 +74,7 @@ class Players:
 
     @contextlib.asynccontextmanager
     async def playing(self) -> AsyncIterator["Players"]:
-        tasks = [asyncio.create_task(self._stay())]
+        tasks = [asyncio.create_task(line.stay()) for line in set(self._lines.values())]
         tasks += [asyncio.create_task(self._count(i, name)) for i, name in enumerate(self.names)]
         try:
             yield self
@@ -69,30 +97,16 @@ class Players:
 
         async def all_there() -> bool:
             for name in self.names:
-                if name not in self._got and self._client is not None:
+                if name not in self._got and (client := self._lines[name].client) is not None:
                     with contextlib.suppress(aiomqtt.MqttError):
-                        await self._client.publish(f"{device(name)}/twin/get", b'{"event_id": "held"}', timeout=1)
+                        await client.publish(f"{device(name)}/twin/get", b'{"event_id": "held"}', timeout=1)
             await asyncio.sleep(0.1)
             return len(self._got) == len(self.names)
 
         await until(all_there, 10)
         return dict(self._got)
 
-    async def _stay(self) -> None:
-        while True:
-            with contextlib.suppress(aiomqtt.MqttError, OSError, TimeoutError):
-                name = f"p-{uuid.uuid4().hex[:8]}"
-                client = aiomqtt.Client(self._host, self._port, identifier=name, timeout=3, **self._login)
-                client.pending_calls_threshold = 1000
-                async with client:
-                    await client.subscribe([("$hw/events/device/+/+/twin/+/result", 1)])
-                    self._client = client
-                    async for message in client.messages:
-                        self._take(str(message.topic).split("/"), json.loads(bytes(message.payload)))  # type: ignore[arg-type]
-            self._client = None
-            await asyncio.sleep(BACK_SECONDS)
-
-    def _take(self, topic: list[str], body: dict[str, object]) -> None:
+    def _take(self, topic: list[str], body: Any) -> None:
         name, event = topic[4], str(body.get("event_id"))
         if name not in self.sent:
             return
@@ -109,7 +123,7 @@ class Players:
         while True:
             await asyncio.sleep(self._gap_seconds * self._rng.uniform(0.5, 1.5))
             await self._going.wait()
-            client = self._client
+            client = self._lines[name].client
             if client is None:
                 continue
             self.sent[name] += 1
@@ -121,3 +135,17 @@ class Players:
                 await client.publish(f"{device(name)}/twin/update", body, qos=at % 3, timeout=ANSWER_SECONDS)
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await self._came[name].wait()
+
+
+def _lines(
+    names: list[str], take: Take, how: Mapping[str, Any], contexts: Mapping[str, ssl.SSLContext] | None
+) -> dict[str, Line]:
+    """By device."""
+    if contexts is None:
+        return dict.fromkeys(names, Line(_results("+/+"), take, **how))
+    return {name: Line(_results(f"default/{name}"), take, **how, tls_context=contexts[name]) for name in names}
+
+
+def _results(whose: str) -> list[str]:
+    """What DeviceTwin answers: a device with a certificate may hear just its own, topic by topic."""
+    return [f"$hw/events/device/{whose}/twin/{what}/result" for what in ("update", "get")]

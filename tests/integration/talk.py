@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import aiomqtt
 
 ANSWER_SECONDS = 8.0
+HEARD = ("twin/update/result", "twin/update/document", "twin/update/delta", "twin/get/result", "state/update/result")
+"""What a device with a certificate may hear: all of its own that is said to it."""
 
 
 class Talk:
@@ -77,13 +80,19 @@ def _decoded(payload: Any) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def talk(port: int, base: str, password: str = "") -> AsyncIterator[Talk]:
-    """Connect to the gateway on loopback and subscribe everything below `base`; `password` where devices need one."""
-    login: dict[str, Any] = {"username": "devices", "password": password} if password else {}
-    async with aiomqtt.Client("127.0.0.1", port, identifier=f"test-{uuid.uuid4().hex[:8]}", **login) as client:
+async def talk(
+    port: int, base: str, password: str = "", context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Talk]:
+    """Connect to the gateway and subscribe what there is below `base`: by the certificate in `context`, as that device,
+    else at the plain port. `password` where devices need one."""
+    how: dict[str, Any] = {"username": "devices", "password": password} if password else {}
+    topics = ["#"]
+    if context is not None:
+        how["tls_context"], topics = context, list(HEARD)
+    async with aiomqtt.Client(host, port, identifier=f"test-{uuid.uuid4().hex[:8]}", **how) as client:
         one = Talk(client, base)
         listening = asyncio.create_task(one.listen())
-        await client.subscribe(f"{base}/#", qos=1)
+        await client.subscribe([(f"{base}/{topic}", 1) for topic in topics])
         try:
             yield one
         finally:
