@@ -8,7 +8,7 @@ ARGS   ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types architecture unit integration bench render compose-identity images images-test bundle engine spire rotations cluster cluster-down cluster-e2e format lock clean
+.PHONY: help demo test check lint types architecture unit integration bench render compose-env images images-test bundle engine spire rotations cluster cluster-down cluster-e2e format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -80,11 +80,8 @@ bundle: images ## all that a site without a network needs, in one archive with i
 engine: ## a container engine on this machine, if none answers (Debian, as root)
 	@bash deploy/images/engine.sh
 
-compose-env: $(VENV)/.ready ## passwords and configurations for deploy/compose (ARGS="--hub-servers 3", "--nodes edge-7")
+compose-env: $(VENV)/.ready ## keys and configurations for deploy/compose (ARGS="--trust-domain fleet.example")
 	@$(BIN)/python deploy/compose/prepare.py $(ARGS)
-
-compose-identity: $(VENV)/.ready ## keys and configurations for deploy/compose/identity (ARGS="--trust-domain fleet.example")
-	@$(BIN)/python deploy/compose/identity/prepare.py $(ARGS)
 
 e2e: $(VENV)/.ready ## every story of tests/e2e in containers, and nothing left behind (ARGS="-m short", ARGS="-k rolling")
 	@cd tests/e2e && $(abspath $(BIN))/python run.py $(ARGS)

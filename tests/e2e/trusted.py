@@ -1,4 +1,4 @@
-"""The system with identities, in containers, from the very files of deploy/compose/identity: SPIRE, a hub that lets in
+"""The system with identities, in containers, from the very files of deploy/compose: SPIRE, a hub that lets in
 by certificates only, two replicas of every cloud unit and of spire_integration, and a node that has not joined yet.
 
 It looks as `Topology` does where the stories ask for it. Nobody at NATS has a password.
@@ -26,10 +26,10 @@ from canopy.testing.child import free_port
 from canopy.testing.clients import FleetClient, KubeClient
 
 ROOT = Path(__file__).parents[2]
-COMPOSE, SCRIPTS = ROOT / "deploy/compose/identity", ROOT / "deploy/k8s/base/spire-server"
+COMPOSE, SCRIPTS = ROOT / "deploy/compose", ROOT / "deploy/k8s/base/spire-server"
 SPIRE_INTEGRATION, REPLICAS = "spire-integration", 2
 GROUPS = {"cloudhub": 65601, "devicecontroller": 65602, "edgecontroller": 65603, SPIRE_INTEGRATION: 65604, "hub": 65605}
-"""Of deploy/compose/identity/spire/entries.json."""
+"""Of deploy/compose/spire/entries.json."""
 TD, NODE = "fleet.test", "edge-7"
 JOIN, MQTT, MONITOR, SPIRE_HEALTH = 8443, 8883, 8222, 8080
 JOIN_URL = f"https://join:{JOIN}"
@@ -332,8 +332,8 @@ class Credentials:
 
 
 def prepared() -> ModuleType:
-    """deploy/compose/identity/prepare.py."""
-    spec = importlib.util.spec_from_file_location("compose_identity_prepare", COMPOSE / "prepare.py")
+    """deploy/compose/prepare.py."""
+    spec = importlib.util.spec_from_file_location("compose_prepare", COMPOSE / "prepare.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -64,8 +64,7 @@ def test_what_a_machine_that_tried_compose_keeps_secret_is_in_no_bundle(
     here = tmp_path / "here"
     for name in (
         "deploy/compose/.env",
-        "deploy/compose/identity/.env",
-        "deploy/compose/identity/generated/keys/sys.seed",
+        "deploy/compose/generated/keys/sys.seed",
     ):
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).write_text("secret")

@@ -1,7 +1,6 @@
-"""deploy/compose: every unit is there, as hardened as on Kubernetes; each CANOPY_ variable that a container is given is
-a setting of what runs in it; what `make compose-env` writes is complete and kept, and compose reads it."""
+"""deploy/compose: every unit is there, as hardened as on Kubernetes; whom SPIRE is told to know is who runs there; what
+a container is told is a setting of what runs in it; what `make compose-env` writes is complete and kept."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -10,30 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import registered
 import yaml
+from rendering import ROOT
 from test_settings import settings_of
 
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, EDGEIDENTITY, SPIRE_INTEGRATION
+from canopy.identity import keys
 from canopy.runtime.settings import variables
+from canopy.spire_integration import entries
 
-COMPOSE = Path(__file__).parents[2] / "deploy" / "compose"
+COMPOSE = ROOT / "deploy/compose"
 FILES = ("compose.yaml", "compose.observability.yaml")
-NOT_OURS = {"redis", "collector", "traces", "prometheus"}
+TD = "fleet.test"
+PLAIN = ("nats", "identity", "kubeserve", "light", "spire-server", "spire-agent", "cli")
+"""Images that run no unit."""
+prepare = registered.module(COMPOSE / "prepare.py")
 
 
-def _prepare() -> Any:
-    spec = importlib.util.spec_from_file_location("compose_prepare", COMPOSE / "prepare.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-prepare = _prepare()
-
-
-def services(file: str = FILES[0]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load((COMPOSE / file).read_text())["services"]
+def read(file: str = FILES[0]) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((COMPOSE / file).read_text())
     return found
 
 
@@ -42,21 +37,32 @@ def image_of(service: dict[str, Any]) -> str:
     return str(service["image"]).replace("${CANOPY_PREFIX:-canopy/}", "").partition(":$")[0]
 
 
-OURS = [(name, one) for name, one in services().items() if name not in NOT_OURS]
+SERVICES: dict[str, dict[str, Any]] = read()["services"]
+OURS = {name: one for name, one in SERVICES.items() if name != "redis"}
 
 
-def test_every_unit_is_there_split_and_folded_and_every_profile() -> None:
-    images = {image_of(one) for _, one in OURS}
-    assert {*CLOUD_UNITS, *EDGE_UNITS, "edge", "nats", "kubeserve", "light"} == images
-    profiles = {profile for one in services().values() for profile in one["profiles"]}
-    assert profiles == {"cloud", "hub-cluster", "kubeserve", "edge-split", "edge-folded"}
-    assert all(services()[unit]["scale"] == 2 for unit in CLOUD_UNITS)
+def _first() -> str:
+    return (COMPOSE / "spire/first").read_text()
+
+
+def _kept() -> tuple[entries.Entry, ...]:
+    return entries.read((COMPOSE / "spire/entries.json").read_bytes(), TD)
+
+
+def _group(service: str) -> str:
+    return str(SERVICES[service]["user"]).partition(":")[2]
+
+
+def test_every_unit_of_the_cloud_is_there_twice_and_a_node() -> None:
+    images = {image_of(one) for one in OURS.values()}
+    assert images == {*CLOUD_UNITS, SPIRE_INTEGRATION, "edge", *PLAIN}
+    assert all(SERVICES[unit.replace("_", "-")]["scale"] == 2 for unit in (*CLOUD_UNITS, SPIRE_INTEGRATION))
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_container_is_bounded_and_may_do_nothing_that_it_need_not(file: str) -> None:
-    for name, one in services(file).items():
-        if file != FILES[0] and name in services():
+    for name, one in read(file)["services"].items():
+        if file != FILES[0] and name in SERVICES:
             continue  # it only adds to that one
         assert one["read_only"] and one["cap_drop"] == ["ALL"], name
         assert one["security_opt"] == ["no-new-privileges:true"], name
@@ -65,68 +71,71 @@ def test_every_container_is_bounded_and_may_do_nothing_that_it_need_not(file: st
         assert not re.match(r"(0|root)\b", str(one["user"])), name
         assert "privileged" not in one and "depends_on" not in one, name
         assert not str(one["image"]).endswith(":latest"), name
+        assert all(re.search(r":-127\.0\.0\.1:", port) for port in one.get("ports", ())), name
+    assert [name for name, one in SERVICES.items() if one.get("pid") == "host"] == ["spire-agent"]
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_every_port_is_published_on_loopback(file: str) -> None:
-    for name, one in services(file).items():
-        for port in one.get("ports", ()):
-            assert re.search(r":-127\.0\.0\.1:", port), f"{name}: {port}"
+def test_a_group_is_one_unit_s_and_its_helper_s() -> None:
+    groups = {entry.id.path: dict(s.split(":")[1:] for s in entry.selectors)["gid"] for entry in _kept()}
+    own = next(word for word in registered.words(_first())["cloud/spire_integration"] if word.startswith("unix:gid:"))
+    groups["/cloud/spire_integration"] = own.rpartition(":")[2]
+    assert len(set(groups.values())) == len(groups) == len(CLOUD_UNITS) + 2
+    for path, group in groups.items():
+        service = path.rpartition("/")[2].replace("_", "-")
+        same = {name for name in SERVICES if _group(name) == group}  # the hub shows its certificate and proves nothing
+        assert same == {f"{service}-identity", *({service} if service != "hub" else ())}, path
 
 
-@pytest.mark.parametrize(("name", "one"), OURS)
-def test_what_a_container_is_told_is_a_setting_of_what_runs_in_it(name: str, one: dict[str, Any]) -> None:
-    image, told = image_of(one), {k for k in one.get("environment", {}) if k.startswith("CANOPY_")}
-    if image in ("nats", "kubeserve", "light"):
-        config = "".join(prepare.files(prepare.environment({}, prepare.NODES, False, False)).values())
-        assert told <= set(re.findall(r"\$(CANOPY_[A-Z0-9_]+)", config)), name
+def test_what_is_registered_first_is_what_is_kept_later() -> None:
+    registered.agree(_first(), _kept(), TD)
+
+
+def test_an_identity_is_in_memory_and_only_its_unit_and_its_helper_see_it() -> None:
+    volumes = read()["volumes"]
+    for name in [name for name in SERVICES if name.endswith("-identity")]:
+        volume = f"identity-{name.removesuffix('-identity')}"
+        assert volumes[volume]["driver_opts"]["type"] == "tmpfs" and "mode=0700" in volumes[volume]["driver_opts"]["o"]
+        holders = {n for n, one in SERVICES.items() if any(v.startswith(f"{volume}:") for v in one.get("volumes", ()))}
+        assert holders == {name, name.removesuffix("-identity")}
+        assert SERVICES[name]["network_mode"] == "none"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_a_unit_is_told_is_a_setting_of_it_and_no_password_of_nats(name: str) -> None:
+    image = image_of(SERVICES[name])
+    told = {k for k in SERVICES[name].get("environment", {}) if k.startswith("CANOPY_")}
+    if image in PLAIN:
+        assert all(k.startswith("CANOPY_NKEY_") or k == "CANOPY_ADMIN_SOCKET" for k in told)
         return
-    units = EDGE_UNITS if image == "edge" else (image,)
+    units = (EDGEIDENTITY, *EDGE_UNITS) if image == "edge" else (image,)
     known = {variable for cls in settings_of(units) for variable, _, _ in variables(cls)}
-    assert told <= known, name
+    assert told <= known | {"CANOPY_UNITS"}
+    assert not [k for k in told if "PASSWORD" in k or k.endswith("NATS_USER")]
 
 
-def test_every_variable_of_compose_is_one_that_is_written_or_has_a_default() -> None:
-    written = prepare.environment({}, prepare.NODES, False, False)
+def test_what_is_prepared_is_complete_and_kept(tmp_path: Path) -> None:
+    first = prepare.written(tmp_path, TD)
+    kept = {p: p.read_bytes() for p in (tmp_path / "generated").rglob("*") if p.is_file()}
+    assert prepare.written(tmp_path, "other.test") == first and first["CANOPY_TRUST_DOMAIN"] == TD
+    assert {p: p.read_bytes() for p in kept} == kept
+    assert "password" not in (tmp_path / "generated/hub.conf").read_text()
+    assert (tmp_path / ".env").stat().st_mode & 0o077 == 0 and (tmp_path / "generated").stat().st_mode & 0o077 == 0
+    keys.load((tmp_path / "generated/agent.key").read_bytes())
     for file in FILES:
         for name, default in re.findall(r"\$\{([A-Z0-9_]+)(:-)?", (COMPOSE / file).read_text()):
-            assert default or name in written, name
-
-
-def test_what_is_there_stays_and_a_new_node_is_added_to_the_hub_only() -> None:
-    first = prepare.environment({}, prepare.NODES, False, False)
-    mine = {**first, "CANOPY_API_LISTEN": "127.0.0.1:9000", "COMPOSE_PROFILES": "cloud,kubeserve,edge-folded"}
-    second = prepare.environment(mine, (*prepare.NODES, "a.b"), True, False)
-    kept = {k for k in first if "PASSWORD" in k or k.endswith("TOKEN")}
-    assert {k: second[k] for k in kept} == {k: first[k] for k in kept}
-    assert second["CANOPY_API_LISTEN"] == "127.0.0.1:9000"
-    assert second["COMPOSE_PROFILES"] == "cloud,hub-cluster,kubeserve,edge-folded"
-    before, after = prepare.files(first), prepare.files(second)
-    assert [path for path in before if before[path] != after[path]] == ["hub/nodes/NODES-13.conf"]
-
-
-def test_passwords_stand_in_the_environment_and_in_the_files_of_the_nodes_only() -> None:
-    env = prepare.environment({}, prepare.NODES, False, False)
-    secrets = {v for k, v in env.items() if "PASSWORD" in k or k.endswith("TOKEN")} | set(
-        prepare.nodes_of(env).values()
-    )
-    for path, text in prepare.files(env).items():
-        assert path.startswith("hub/nodes/") or not any(secret in text for secret in secrets), path
+            assert default or name in first, name
 
 
 @pytest.mark.skipif(not shutil.which("docker-compose"), reason="no docker-compose here")
 @pytest.mark.parametrize("files", [FILES[:1], FILES])
-@pytest.mark.parametrize("clustered", [False, True])
-def test_compose_reads_it(tmp_path: Path, files: tuple[str, ...], clustered: bool) -> None:
+def test_compose_reads_it(tmp_path: Path, files: tuple[str, ...]) -> None:
     for file in FILES:
         shutil.copy(COMPOSE / file, tmp_path)
-    prepare.written(tmp_path, prepare.environment({}, prepare.NODES, clustered, False))
+    prepare.written(tmp_path, TD)
     names = [word for file in files for word in ("-f", file)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("CANOPY_", "COMPOSE_"))}
-    read = subprocess.run(
-        ["docker-compose", *names, "config"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    ran = subprocess.run(
+        ["docker-compose", *names, "config"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
     )
-    assert not read.returncode, read.stderr
-    found = yaml.safe_load(read.stdout)["services"]
-    urls = found["cloudhub"]["environment"]["CANOPY_NATS_URL"].split(",")
-    assert (len(urls), "collector" in found) == (3 if clustered else 1, len(files) > 1)
+    assert not ran.returncode, ran.stderr
+    assert ("collector" in yaml.safe_load(ran.stdout)["services"]) == (len(files) > 1)

@@ -1,45 +1,29 @@
-"""What the identities of a deployment hang on: whom SPIRE is told to know is who runs there, on Kubernetes and in
-compose; the hub takes its file; and what is made before is complete, and kept."""
+"""What the identities of a deployment on Kubernetes hang on: whom SPIRE is told to know is who runs there; the hub
+takes its file; and what is made before is complete, and kept."""
 
 import base64
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
-from rendering import K8S, ROOT, Manifests, no_kubectl, render
-from test_settings import settings_of
+import registered
+from rendering import K8S, Manifests, no_kubectl, render
 
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, EDGEIDENTITY
-from canopy.identity import ids, keys
+from canopy.contracts.roles import CLOUD_UNITS
+from canopy.identity import ids
 from canopy.identity.hubkeys import HubKeys
 from canopy.identity.joinroot import endpoint, new
-from canopy.runtime.settings import variables
 from canopy.spire_integration import entries
 from canopy.testing.servers import nats_binary
 
-COMPOSE = ROOT / "deploy/compose/identity"
 TD = "fleet.test"
-SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
-NOT_OURS = ("redis", "spire-server", "spire-entries", "spire-agent", "edge-1-cli")
 
 
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"deploy_{path.parent.name}_{path.stem}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-identity, prepare = _module(K8S / "identity.py"), _module(COMPOSE / "prepare.py")
+identity = registered.module(K8S / "identity.py")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +37,6 @@ def listed(nodes: list[str]) -> list[entries.Entry]:
     return list(entries.read(identity.entries(nodes, identity.HUB_NAMES)["entries.json"].encode(), TD))
 
 
-def words(first: str) -> dict[str, set[str]]:
-    """The lines of what entries.sh reads, by path."""
-    return {line.split()[0]: set(line.split()[1:]) for line in first.splitlines()}
-
-
-# --- Kubernetes -------------------------------------------------------------------------------------------------------
 def test_every_unit_of_the_cloud_the_hub_and_each_node_has_an_entry_and_nobody_else() -> None:
     found = {entry.id for entry in listed(["a", "b.c"])}
     units = {ids.cloud(TD, unit) for unit in CLOUD_UNITS}  # spire_integration is registered first, and kept by nobody
@@ -75,7 +53,7 @@ def test_an_entry_means_the_pods_of_one_workload(trusted: Manifests) -> None:
 
 
 def test_only_the_agent_of_a_node_gets_that_node_s_certificate() -> None:
-    first = words(identity.entries(["a", "b"], ())["first"])
+    first = registered.words(identity.entries(["a", "b"], ())["first"])
     for entry in listed(["a", "b"]):
         if entry.id.segments[0] == "node":
             node = entry.id.segments[1]
@@ -85,14 +63,7 @@ def test_only_the_agent_of_a_node_gets_that_node_s_certificate() -> None:
 
 def test_what_is_registered_first_is_what_is_kept_later() -> None:
     """Else the two that register would undo each other's work."""
-    for text, kept in ((identity.entries([], identity.HUB_NAMES)["first"], listed([])), (_first(), _kept())):
-        found = {path: more for path, more in words(text).items() if "node" not in more}
-        assert set(found) == {"cloud/spire_integration", "hub"}
-        for entry in kept:
-            if entry.id == ids.hub(TD):
-                more = {f"parent:{entry.parent.path[1:]}", *entry.selectors, *(f"dns:{name}" for name in entry.dns)}
-                more |= {f"ttl:{entry.ttl_seconds}"} if entry.ttl_seconds else set()
-                assert found[entry.id.path[1:]] == more, entry.id
+    registered.agree(identity.entries([], identity.HUB_NAMES)["first"], listed([]), TD)
 
 
 def test_the_hub_s_certificate_has_the_names_by_which_leaves_and_its_servers_look_for_it(trusted: Manifests) -> None:
@@ -169,7 +140,7 @@ def _container(manifests: Manifests, workload: str, name: str) -> tuple[Any, dic
 
 
 def test_what_is_registered_first_knows_the_pods_of_spire_integration(trusted: Manifests) -> None:
-    found = words(identity.entries([], ())["first"])["cloud/spire_integration"]
+    found = registered.words(identity.entries([], ())["first"])["cloud/spire_integration"]
     pod, _ = _container(trusted, "spire-integration", "spire-integration")
     assert {f"k8s:ns:{pod.namespace}", f"k8s:sa:{pod.spec['serviceAccountName']}"} <= found
 
@@ -180,87 +151,6 @@ def _valued(value: Any, made: dict[str, Any]) -> str:
     if ref := value["valueFrom"].get("configMapKeyRef"):
         return str(made[ref["name"]]["data"][ref["key"]])
     return "p0"
-
-
-# --- compose ----------------------------------------------------------------------------------------------------------
-def _first() -> str:
-    return (COMPOSE / "spire/first").read_text()
-
-
-def _kept() -> tuple[entries.Entry, ...]:
-    return entries.read((COMPOSE / "spire/entries.json").read_bytes(), TD)
-
-
-def _group(service: str) -> str:
-    return str(SERVICES[service]["user"]).partition(":")[2]
-
-
-def test_in_compose_a_group_is_one_unit_s_and_its_helper_s() -> None:
-    groups = {entry.id.path: dict(s.split(":")[1:] for s in entry.selectors)["gid"] for entry in _kept()}
-    own = next(word for word in words(_first())["cloud/spire_integration"] if word.startswith("unix:gid:"))
-    groups["/cloud/spire_integration"] = own.rpartition(":")[2]
-    assert len(set(groups.values())) == len(groups) == len(CLOUD_UNITS) + 2
-    for path, group in groups.items():
-        service = path.rpartition("/")[2].replace("_", "-")
-        same = {name for name in SERVICES if _group(name) == group}
-        assert same - {"hub"} == {f"{service}-identity", service} - {"hub"}, path
-
-
-def test_in_compose_an_identity_is_in_memory_and_only_its_unit_and_its_helper_see_it() -> None:
-    volumes = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["volumes"]
-    for name in [name for name in SERVICES if name.endswith("-identity")]:
-        volume = f"identity-{name.removesuffix('-identity')}"
-        assert volumes[volume]["driver_opts"]["type"] == "tmpfs" and "mode=0700" in volumes[volume]["driver_opts"]["o"]
-        holders = {n for n, one in SERVICES.items() if any(v.startswith(f"{volume}:") for v in one.get("volumes", ()))}
-        assert holders == {name, name.removesuffix("-identity")}
-        assert SERVICES[name]["network_mode"] == "none"
-
-
-def test_in_compose_every_container_is_bounded_and_ports_are_on_loopback() -> None:
-    for name, one in SERVICES.items():
-        assert one["read_only"] and one["cap_drop"] == ["ALL"] and one["mem_limit"] and one["pids_limit"], name
-        assert one["security_opt"] == ["no-new-privileges:true"] and one["restart"] == "unless-stopped", name
-        assert not str(one["user"]).startswith(("0:", "root")) and "depends_on" not in one, name
-        assert all(":-127.0.0.1:" in port for port in one.get("ports", ())), name
-    assert [name for name, one in SERVICES.items() if one.get("pid") == "host"] == ["spire-agent"]
-
-
-@pytest.mark.parametrize("name", [n for n in SERVICES if n not in NOT_OURS])
-def test_in_compose_what_a_unit_is_told_is_a_setting_of_it_and_no_password(name: str) -> None:
-    image = SERVICES[name]["image"].replace("${CANOPY_PREFIX:-canopy/}", "").partition(":$")[0]
-    told = {k for k in SERVICES[name].get("environment", {}) if k.startswith("CANOPY_")}
-    if image in ("nats", "identity", "kubeserve", "light"):
-        assert all(k.startswith("CANOPY_NKEY_") for k in told)
-        return
-    units = (EDGEIDENTITY, *EDGE_UNITS) if image == "edge" else (image,)
-    known = {variable for cls in settings_of(units) for variable, _, _ in variables(cls)}
-    assert told <= known | {"CANOPY_UNITS"}
-    assert not [k for k in told if "PASSWORD" in k or k.endswith("NATS_USER")]
-
-
-def test_in_compose_what_is_prepared_is_complete_and_kept(tmp_path: Path) -> None:
-    first = prepare.written(tmp_path, TD)
-    kept = {p: p.read_bytes() for p in (tmp_path / "generated").rglob("*") if p.is_file()}
-    assert prepare.written(tmp_path, "other.test") == first and first["CANOPY_TRUST_DOMAIN"] == TD
-    assert {p: p.read_bytes() for p in kept} == kept
-    assert "password" not in (tmp_path / "generated/hub.conf").read_text()
-    assert (tmp_path / ".env").stat().st_mode & 0o077 == 0 and (tmp_path / "generated").stat().st_mode & 0o077 == 0
-    keys.load((tmp_path / "generated/agent.key").read_bytes())
-    wanted = set(first)
-    text = (COMPOSE / "compose.yaml").read_text()
-    for name in (word.partition("}")[0] for word in text.split("${")[1:]):
-        variable, _, default = name.partition(":")
-        assert default.startswith("-") or variable in wanted, variable
-
-
-@pytest.mark.skipif(not shutil.which("docker-compose"), reason="no docker-compose here")
-def test_compose_reads_the_one_with_identities(tmp_path: Path) -> None:
-    shutil.copy(COMPOSE / "compose.yaml", tmp_path)
-    prepare.written(tmp_path, TD)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CANOPY_", "COMPOSE_"))}
-    command = ["docker-compose", "config"]
-    read = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-    assert not read.returncode, read.stderr
 
 
 def test_the_script_that_registers_first_is_a_script() -> None:
