@@ -1,5 +1,6 @@
-"""`canopy secrets`: the passwords of a deployment on Kubernetes, made once, printed for `kubectl apply -f -`."""
+"""`canopy secrets`: what a deployment on Kubernetes wants to be there before, made once, for `kubectl apply -f -`."""
 
+import base64
 import json
 import secrets as random
 import shutil
@@ -9,42 +10,71 @@ from typing import Annotated, Any
 
 import typer
 
-from canopy.cli import passwords
+from canopy.cli import kubekeys, passwords
 from canopy.cli.failure import EXIT_CODES, NO_CONNECTION, Failure, UsageFailure
 from canopy.cli.output import print_json
 from canopy.contracts.devices import MANAGED
 from canopy.contracts.subject import BadToken, check_token
+from canopy.identity.hubkeys import NoKeys
+from canopy.identity.keys import BadKey
+from canopy.identity.svid import BadSvid
 
-HELP = f"""Print the Secrets that deploy/k8s wants, for `kubectl apply -f -`. What is there already stays.
+HELP = f"""Print what deploy/k8s wants to be there before, for `kubectl apply -f -`. What is there already stays.
 
-Asks the cluster of your kubectl. Each node that is named gets a password at the hub; the pods of the DaemonSet are
-given those of the cluster's own nodes only. The hub takes new nodes when its servers start anew:
-kubectl -n canopy rollout restart statefulset/nats
+Asks the cluster of your kubectl. Secrets: the keys of spire_integration at the hub and the join root that every node
+keeps (canopy-hub-keys: back it up), the passwords of Redis and of the hub's servers among themselves. ConfigMaps: the
+public keys, for the hub, and whom SPIRE is to know, of nodes those with the label node.canopy.dev/runs-edge=true: run
+it again after labelling another one.
 
 \b
 Examples:
-  canopy secrets --nodes worker-1 | kubectl apply -f -
-  canopy secrets --nodes worker-1,edge-7 --context production | kubectl --context production apply -f -
-  canopy secrets --forget edge-7 | kubectl apply -f -
+  canopy secrets | kubectl apply -f -
+  canopy secrets --trust-domain fleet.example --hub-names hub.example | kubectl apply -f -
+  canopy secrets --context production | kubectl --context production apply -f -
 
 {EXIT_CODES}
 """
 KUBECTL_SECONDS = 30
 PASSWORD_BYTES = 20
 
+TrustDomainOption = Annotated[str, typer.Option("--trust-domain", help="Of the fleet, as the manifests have it.")]
+HubNamesOption = Annotated[
+    str, typer.Option("--hub-names", help="More names by which leaves know the hub, with commas: hub.example.")
+]
 NodesOption = Annotated[str, typer.Option("--nodes", help="Names of nodes that may connect, with commas.")]
 ForgetOption = Annotated[str, typer.Option("--forget", help="Names of nodes that may do so no longer, with commas.")]
 ContextOption = Annotated[str, typer.Option("--context", help="A context of your kubeconfig; else the current one.")]
 
 
-def secrets(nodes: NodesOption = "", forget: ForgetOption = "", context: ContextOption = "") -> None:
+def secrets(
+    trust_domain: TrustDomainOption = "canopy.test",
+    hub_names: HubNamesOption = "",
+    nodes: NodesOption = "",
+    forget: ForgetOption = "",
+    context: ContextOption = "",
+) -> None:
     named, forgotten = _names("--nodes", nodes), _names("--forget", forget)
-    there = passwords.read(s for space in passwords.USERS for s in _items(context, "secrets", "-n", space))
+    names = (*kubekeys.HUB_NAMES, *filter(None, hub_names.split(",")))
+    listed = [s for space in passwords.USERS for s in _items(context, "secrets", "-n", space)]
+    there = passwords.read(s for s in listed if s["metadata"]["name"] in (passwords.PASSWORDS, passwords.NODES))
     kubelets = [n["metadata"]["name"] for n in _items(context, "nodes", "-l", f"{MANAGED}!=true")]
-    print_json(passwords.manifests(passwords.wanted(there, named, forgotten, kubelets, _new)))
+    edges = [n["metadata"]["name"] for n in _items(context, "nodes", "-l", kubekeys.RUNS_EDGE)]
+    found = passwords.manifests(passwords.wanted(there, named, forgotten, kubelets, _new))
+    found["items"] += _keys(listed, edges, names, trust_domain)["items"]
+    print_json(found)
     if added := sorted(set(named) - set(there.nodes)):
         again = "kubectl -n canopy rollout restart statefulset/nats"
         sys.stderr.write(f"new: {', '.join(added)}; a hub that runs learns of them by {again}\n")
+
+
+def _keys(listed: list[dict[str, Any]], edges: list[str], names: tuple[str, ...], td: str) -> dict[str, Any]:
+    """Raises Failure for a Secret that holds something else: what nodes know is not made anew in passing."""
+    held = next((s for s in listed if s["metadata"]["name"] == kubekeys.KEYS), {})
+    there = {key: base64.b64decode(value) for key, value in (held.get("data") or {}).items()}
+    try:
+        return kubekeys.manifests(there, edges, names, td)
+    except (NoKeys, BadKey, BadSvid) as e:
+        raise Failure(f"Secret {kubekeys.KEYS}: {e}; put back the one that the nodes know") from None
 
 
 def _new() -> str:
@@ -63,7 +93,7 @@ def _names(option: str, given: str) -> list[str]:
 
 
 def _items(context: str, *what: str) -> list[dict[str, Any]]:
-    """What kubectl lists. Raises Failure: without knowing what is there, new passwords would lock everybody out."""
+    """What kubectl lists. Raises Failure: without knowing what is there, new keys would lock everybody out."""
     if not shutil.which("kubectl"):
         raise Failure("no kubectl here, by which the cluster is asked what it has")
     command = ["kubectl", *(["--context", context] if context else []), "get", *what, "-o", "json"]

@@ -87,7 +87,7 @@ def test_it_prints_a_list_for_kubectl_and_says_what_is_new_beside_it(kubectl, ca
     kubectl("echo '{\"items\": []}'")
     secrets.secrets(nodes="edge-7")
     out, err = capsys.readouterr()
-    assert [s["kind"] for s in json.loads(out)["items"]] == ["Secret"] * 4
+    assert [s["kind"] for s in json.loads(out)["items"]] == ["Secret"] * 5 + ["ConfigMap"] * 2
     assert "edge-7" in err and "rollout restart" in err
 
 
@@ -96,6 +96,23 @@ def test_where_the_cluster_does_not_answer_nothing_is_printed(kubectl, capsys) -
     with pytest.raises(Failure, match="no such host"):
         secrets.secrets(nodes="edge-7")
     assert capsys.readouterr().out == ""
+
+
+def test_keys_that_the_cluster_has_stay_and_others_than_ours_are_refused(kubectl, capsys, tmp_path: Path) -> None:
+    kubectl("echo '{\"items\": []}'")
+    secrets.secrets(trust_domain="fleet.test", hub_names="hub.example")
+    made = json.loads(capsys.readouterr().out)
+    (tmp_path / "held").write_text(json.dumps(made))
+    kubectl(f"if [ $2 = secrets ]; then cat {tmp_path}/held; else echo '{{\"items\": []}}'; fi")
+    secrets.secrets(trust_domain="other.test", hub_names="hub.example")
+    assert json.loads(capsys.readouterr().out) == made
+    held = next(item for item in made["items"] if item["metadata"]["name"] == "canopy-hub-keys")
+    assert set(held["data"]) == {"auth.seed", "callout.seed", "cloud.seed", "sys.seed", "join-root.pem"}
+    assert "hub.example" in next(i for i in made["items"] if i["metadata"]["name"] == "canopy-entries")["data"]["first"]
+    held["data"]["sys.seed"] = held["data"]["join-root.pem"]
+    (tmp_path / "held").write_text(json.dumps(made))
+    with pytest.raises(Failure, match="put back the one that the nodes know"):
+        secrets.secrets()
 
 
 def test_a_node_that_cannot_be_one_is_refused(kubectl) -> None:

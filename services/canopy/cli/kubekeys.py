@@ -1,0 +1,84 @@
+"""What identities on Kubernetes hang on, as manifests; keys that are there already stay. `secrets` reads and prints.
+
+Secret canopy-hub-keys: the nkeys of spire_integration at the hub, and the root of the join endpoint, which every node
+keeps. ConfigMap canopy-hub-nkeys: their public halves, for the hub. ConfigMap canopy-entries: whom SPIRE knows.
+"""
+
+import base64
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from canopy.contracts.roles import CLOUD_UNITS
+from canopy.identity import joinroot
+from canopy.identity.hubkeys import FILES, HubKeys
+
+NAMESPACE, EDGE_NAMESPACE = "canopy", "canopy-edge"
+KEYS, NKEYS, ENTRIES = "canopy-hub-keys", "canopy-hub-nkeys", "canopy-entries"
+RUNS_EDGE = "node.canopy.dev/runs-edge=true"
+HUB_NAMES = ("nats", "nats.canopy", "nats.canopy.svc", *(f"nats-{i}.nats-servers" for i in range(3)))
+AGENTS = "agents"
+"""Whom agents are called by in entries: all of them, and each by its node below."""
+HUB_SECONDS = 2 * 86400
+"""The hub's certificate lasts: at each renewal, after half of it, all come anew to that server."""
+LABELS = {"app.kubernetes.io/part-of": "canopy"}
+
+Json = dict[str, Any]
+
+
+def manifests(there: Mapping[str, bytes], nodes: Iterable[str], hub_names: Iterable[str], td: str) -> Json:
+    """All three. `there` is what the Secret holds, by key; BadNkey, BadSvid, NoKeys where that is none of it."""
+    data, public = _keys(there, td)
+    items = [
+        _manifest("Secret", KEYS, type="Opaque", data={k: base64.b64encode(v).decode() for k, v in data.items()}),
+        _manifest("ConfigMap", NKEYS, data=public),
+        _manifest("ConfigMap", ENTRIES, data=entries(sorted(nodes), tuple(hub_names))),
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def entries(nodes: list[str], hub_names: tuple[str, ...]) -> dict[str, str]:
+    """`first`, which the SPIRE server's pod registers, and `entries.json`, which spire_integration keeps. The hub is in
+    both; agents' names and spire_integration itself it does not touch."""
+    listed = [_entry(f"/cloud/{unit}", AGENTS, NAMESPACE, unit) for unit in CLOUD_UNITS]
+    own = _entry("/cloud/spire_integration", AGENTS, NAMESPACE, "spire-integration")
+    hub = {**_entry("/hub", AGENTS, NAMESPACE, "nats"), "dns": list(hub_names), "ttl_seconds": HUB_SECONDS}
+    listed += [hub, *(_entry(f"/node/{node}", f"{AGENTS}/{node}", EDGE_NAMESPACE, "edge") for node in nodes)]
+    cluster = "node parent:spire/server k8s_psat:cluster:canopy"
+    first = [f"{AGENTS} {cluster}", *(f"{AGENTS}/{n} {cluster} k8s_psat:agent_node_name:{n}" for n in nodes)]
+    first += [_line(own), _line(hub)]
+    return {"first": "\n".join(first) + "\n", "entries.json": json.dumps(listed, indent=1) + "\n"}
+
+
+def _keys(there: Mapping[str, bytes], td: str) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The Secret's values, and the public nkeys."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, value in there.items():
+            (folder / name).write_bytes(value)
+        keys = HubKeys.ensure(folder)
+        joinroot.at(folder, td, time.time())
+        data = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    names = ("issuer", *(name.removesuffix(".seed") for name in FILES[1:]))
+    return data, dict(zip(names, keys.public, strict=True))
+
+
+def _entry(path: str, agent: str, namespace: str, account: str) -> Json:
+    return {"path": path, "parent": f"/{agent}", "selectors": [f"k8s:ns:{namespace}", f"k8s:sa:{account}"]}
+
+
+def _line(entry: Json) -> str:
+    words = [entry["path"][1:], f"parent:{entry['parent'][1:]}", *entry["selectors"]]
+    ttl = [f"ttl:{entry['ttl_seconds']}"] if "ttl_seconds" in entry else []
+    return " ".join([*words, *(f"dns:{name}" for name in entry.get("dns", ())), *ttl])
+
+
+def _manifest(kind: str, name: str, **more: Any) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": LABELS},
+    } | more
