@@ -1,6 +1,7 @@
-"""A hub, leaves behind links that can be cut, buses and running units on them: what tests with real servers open.
+"""A hub, nodes behind links that can be cut, and running units on them: what tests with real servers open.
 
-`async with open_world(tmp_path) as world:` closes everything in the end, the last opened first.
+`async with open_world(tmp_path) as world:` closes everything in the end, the last opened first. Every connection bears
+a certificate, as in production: the fleet's authority and each node's own are built-in ones, as in the demo.
 """
 
 import asyncio
@@ -11,86 +12,106 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from canopy.bus import Bus, Connection
-from canopy.bus.config import CLOUD
 from canopy.bus.environment import Environment
-from canopy.contracts.roles import CLOUD_UNITS
-from canopy.runtime.health import Health
-from canopy.runtime.settings import Shared, load
-from canopy.runtime.telemetry import Telemetry
-from canopy.testing.servers import Link, RunningHub, RunningLeaf, hub, leaf
+from canopy.bus.trust import HubTrust
+from canopy.contracts.roles import SPIRE_INTEGRATION
+from canopy.identity import ids
+from canopy.identity.builtin import Builtin
+from canopy.identity.hubkeys import HubKeys
+from canopy.identity.identity import BUNDLE_FILE, SVID_FILE, write_identity
+from canopy.identity.ids import SpiffeId
+from canopy.identity.natsjwt import Nkey
+from canopy.testing.admits import Admits, Answers, answering
+from canopy.testing.domain import TD, Domain, minted
+from canopy.testing.node import Node
+from canopy.testing.servers import NAME, Link, RunningHub, RunningLeaf, hub
 
 NODE = "edge.1"
 OTHER = "edge-2"
 START_SECONDS = 20.0
+HUB_FILES = "hub-identity"
+Deciding = Callable[[HubKeys], Answers]
+
+
+@dataclass
+class World(Domain):
+    """A fleet whose hub runs. `links` are those of the leaves that were started, by node."""
+
+    keys: HubKeys
+    trust: HubTrust
+    hub: RunningHub
+    nodes: dict[str, Node] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+
+    async def node(self, name: str = NODE) -> Node:
+        """The node with its files, made at the first ask; its leaf is not started."""
+        if name not in self.nodes:
+            self.nodes[name] = await Node.make(self.folder / "nodes" / name, name, self.authority, self.stack)
+        return self.nodes[name]
+
+    async def leaf(self, name: str = NODE, server: int = 0) -> RunningLeaf:
+        """Start the node's leaf, joined to one server of the hub through a Link of its own."""
+        self.links[name] = link = await Link.open(self.hub.leaf_ports[server])
+        self.stack.push_async_callback(link.close)
+        return await (await self.node(name)).start(self.hub.leaf_url(name, link.port))
+
+    async def at_hub(self, who: str | SpiffeId, nkey: Nkey | None = None, server: int | None = None) -> Connection:
+        """A connection of a unit of the cloud, or of any member of the fleet; it knows all servers of the hub, or just
+        the one that is named."""
+        urls = self.hub.client_url.split(",")
+        url = ",".join(urls if server is None else urls[server : server + 1])
+        folder = await self.files(ids.cloud(TD, who) if isinstance(who, str) else who)
+        return await self.connect(folder, url, ids.hub(TD), nkey)
+
+    async def cloud(self, unit: str, server: int | None = None) -> Bus:
+        """A bus of a unit of the cloud, open."""
+        return await self.opened(await self.at_hub(unit, server=server), unit)
+
+    async def edge(self, unit: str, node: str = NODE) -> Bus:
+        """A bus of a unit on `node`, whose leaf runs, open."""
+        return await self.nodes[node].bus(unit)
+
+    async def environment(self, unit: str, node: str = NODE) -> Environment:
+        """What a process of one unit on `node` gives it."""
+        return await self.nodes[node].environment(unit)
+
+    async def answer_callout(self, answers: Answers) -> None:
+        """Let `answers` decide who comes in, beside whoever does already."""
+        connection = await self.at_hub(SPIRE_INTEGRATION, self.keys.auth)
+        await self.stack.enter_async_context(answering(connection, answers))
+
+
+def admits(keys: HubKeys) -> Answers:
+    return Admits(keys.issuer)
+
+
+@asynccontextmanager
+async def open_world(
+    folder: Path, hub_servers: int = 1, answers: Deciding | None = admits, hub_files: Path | None = None
+) -> AsyncIterator[World]:
+    """A running hub that lets in whom `answers` does, which is given the hub's keys; None: nobody answers yet.
+
+    The hub's identity is made by the built-in authority, unless it lies in `hub_files` already.
+    """
+    authority, keys, files = Builtin(folder / "authority", TD), HubKeys.ensure(folder / "keys"), hub_files
+    if files is None:
+        files = folder / HUB_FILES
+        write_identity(files, await minted(authority, ids.hub(TD), dns=(NAME,)))
+    trust = HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *keys.public)
+    async with AsyncExitStack() as stack:
+        running = await hub(folder / "hub", servers=hub_servers, trust=trust)
+        for server in running.servers:
+            stack.push_async_callback(server.kill)
+        world = World(folder, authority, stack, keys, trust, running)
+        if answers is not None:
+            await world.answer_callout(answers(keys))
+        yield world
 
 
 class Running(Protocol):
     """A unit."""
 
     async def run(self, started: Callable[[], None]) -> None: ...
-
-
-@dataclass
-class World:
-    """Servers and what runs on them."""
-
-    directory: Path
-    hub: RunningHub
-    stack: AsyncExitStack
-    leaves: dict[str, RunningLeaf] = field(default_factory=dict)
-    links: dict[str, Link] = field(default_factory=dict)
-
-    async def leaf(self, node: str = NODE, server: int = 0) -> RunningLeaf:
-        """The leaf of `node`, joined to one server of the hub through a Link of its own."""
-        self.links[node] = link = await Link.open(self.hub.leaf_ports[server])
-        self.stack.push_async_callback(link.close)
-        found = await leaf(self.directory / node, node, self.hub.leaf_url(node, link.port))
-        self.stack.push_async_callback(found.server.kill)
-        self.leaves[node] = found
-        return found
-
-    async def cloud(self, unit: str, server: int | None = None) -> Bus:
-        """A bus of a unit in the cloud, open; it knows all servers of the hub, or just the one that is named."""
-        urls = self.hub.client_url.split(",")
-        return await self._bus(
-            ",".join(urls if server is None else urls[server : server + 1]), unit, self.hub.passwords[unit]
-        )
-
-    async def edge(self, unit: str, node: str = NODE) -> Bus:
-        """A bus of a unit on `node`, whose leaf runs, open."""
-        running = self.leaves[node]
-        return await self._bus(running.client_url, unit, running.passwords[unit], node if unit == "edgehub" else "")
-
-    async def environment(self, unit: str, node: str = NODE) -> Environment:
-        """What a process of one unit on `node` gives it."""
-        running = self.leaves[node]
-        connection = await self._connection(running.client_url, unit, running.passwords[unit])
-        shared = load(Shared, {"node_name": node, "data_dir": self.directory / "data" / node})
-        return Environment(shared, connection, Telemetry(unit, enabled=False), Health(unit))
-
-    async def _bus(self, url: str, unit: str, password: str, node: str = "") -> Bus:
-        connection = await self._connection(url, unit, password)
-        bus = Bus(connection, unit, Telemetry(unit, enabled=False), node)
-        self.stack.push_async_callback(bus.close)
-        await bus.open()
-        return bus
-
-    async def _connection(self, url: str, unit: str, password: str) -> Connection:
-        connection = await Connection.open(url, name=unit, user=unit, password=password)
-        self.stack.push_async_callback(connection.close, False)
-        return connection
-
-
-@asynccontextmanager
-async def open_world(
-    directory: Path, nodes: tuple[str, ...] = (NODE, OTHER), hub_servers: int = 1
-) -> AsyncIterator[World]:
-    """A running hub that knows `nodes`."""
-    async with AsyncExitStack() as stack:
-        running = await hub(directory / "hub", (*CLOUD_UNITS, CLOUD), nodes, servers=hub_servers)
-        for server in running.servers:
-            stack.push_async_callback(server.kill)
-        yield World(directory, running, stack)
 
 
 @asynccontextmanager

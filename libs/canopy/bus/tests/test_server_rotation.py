@@ -15,23 +15,24 @@ from canopy.bus.rights import device_rights
 from canopy.contracts import catalogue as c
 from canopy.contracts import wire
 from canopy.identity import ids
-from canopy.identity.identity import read_identity, write_identity
+from canopy.identity.identity import read_identity
 from canopy.identity.sources import FileSource
+from canopy.testing.domain import TD
 from canopy.testing.servers import nats_binary
-from canopy.testing.trusted import TD, Trusted, minted, open_trusted
 from canopy.testing.wait import until
+from canopy.testing.world import NODE, World, open_world
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("rotation")]
 PRESENCE = c.PRESENCE.at(node="edge-1")
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[Trusted]:
-    async with open_trusted(tmp_path) as found:
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as found:
         yield found
 
 
-async def test_nats_server_takes_every_configuration_that_is_made_with_certificates(world: Trusted) -> None:
+async def test_nats_server_takes_every_configuration_that_is_made_with_certificates(world: World) -> None:
     node = await world.node("edge.1")
     routes = (route_url("localhost:6222", "s"),)
     device = (str(ids.device(TD, "edge.1", "default", "lamp")), device_rights("default", "lamp", "edge.1"))
@@ -56,7 +57,7 @@ async def test_nats_server_takes_every_configuration_that_is_made_with_certifica
     assert "default/lamp" in texts["leaf"] and "default/lamp" not in texts["gated leaf"]
 
 
-async def test_a_newer_certificate_is_taken_and_nothing_is_lost_heard_twice_or_out_of_order(world: Trusted) -> None:
+async def test_a_newer_certificate_is_taken_and_nothing_is_lost_heard_twice_or_out_of_order(world: World) -> None:
     says, hears = await world.at_hub("cloudhub"), await world.at_hub("edgecontroller")
     heard: list[bytes] = []
     lost: list[str] = []
@@ -90,7 +91,7 @@ async def test_a_newer_certificate_is_taken_and_nothing_is_lost_heard_twice_or_o
     assert lost == []
 
 
-async def test_what_is_being_answered_when_the_certificate_changes_is_answered(world: Trusted) -> None:
+async def test_what_is_being_answered_when_the_certificate_changes_is_answered(world: World) -> None:
     asks, serves = await world.cloud("cloudhub"), await world.cloud("devicecontroller")
     asked, may = asyncio.Event(), asyncio.Event()
 
@@ -109,10 +110,9 @@ async def test_what_is_being_answered_when_the_certificate_changes_is_answered(w
     assert (await asks.ask(c.SET_PAGE, _set_ask(), timeout=5, channel="devices")).reason == "there"
 
 
-async def test_what_is_being_answered_at_a_leaf_while_a_device_comes_is_answered(world: Trusted) -> None:
-    node = await world.node("edge.1")
-    await world.run_leaf(node)
-    asks, serves = await world.edge(node, "mapper"), await world.edge(node, "devicetwin")
+async def test_what_is_being_answered_at_a_leaf_while_a_device_comes_is_answered(world: World) -> None:
+    await world.leaf()
+    node, asks, serves = world.nodes[NODE], await world.edge("mapper"), await world.edge("devicetwin")
     asked, may = asyncio.Event(), asyncio.Event()
     report = wire.MapperReport(namespace="default", name="lamp", mapper="m1", seq=1)
 
@@ -124,18 +124,17 @@ async def test_what_is_being_answered_at_a_leaf_while_a_device_comes_is_answered
     await serves.serve(c.TWIN_REPORT, taken)
     waiting = asyncio.create_task(asks.ask(c.TWIN_REPORT, report, timeout=20))
     await asked.wait()
-    node.with_devices((ids.device(TD, "edge.1", "default", "lamp"), device_rights("default", "lamp", "edge.1")))
-    world.reload(node)
-    log = world.folder / "nodes/edge.1/server/nats.log"
-    await until(lambda: "Reloaded server configuration" in log.read_text(), 10)
+    node.invite(ids.device(TD, NODE, "default", "lamp"))
+    node.reload()
+    await until(lambda: "Reloaded server configuration" in node.leaf.server.log.read_text(), 10)
     may.set()
     assert (await waiting).outcome == "there"
 
 
 async def test_a_connection_whose_certificate_ended_comes_back_with_the_next_one(
-    world: Trusted, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = await world.files(world.authority, ids.cloud(TD, "cloudhub"), 2)
+    folder = await world.files(ids.cloud(TD, "cloudhub"), 2)
     hub = await world.connect(folder, world.hub.client_url, ids.hub(TD))
     heard, back = [], []
 
@@ -150,16 +149,16 @@ async def test_a_connection_whose_certificate_ended_comes_back_with_the_next_one
     await until(lambda: not hub.connected, 10)
     assert read_identity(folder) == hub.identity, "nobody wrote another one"
     await hub.publish(c.CLOUD_HEALTH.at(unit="cloudhub"), b"kept meanwhile")
-    await world.files(world.authority, ids.cloud(TD, "cloudhub"))
+    await world.files(ids.cloud(TD, "cloudhub"), into=folder)
     await until(lambda: hub.connected and back and heard, 15)
     assert heard == [b"kept meanwhile"] and back == ["back"]
     assert hub.identity is not None and hub.identity.svid.serial == read_identity(folder).svid.serial
 
 
 async def test_who_is_not_the_hub_gets_no_connection_and_is_named(
-    world: Trusted, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = await world.files(world.authority, ids.cloud(TD, "cloudhub"))
+    folder = await world.files(ids.cloud(TD, "cloudhub"))
     expected = frozenset({ids.node(TD, "edge-1")})
     opening = asyncio.create_task(
         Connection.open(world.hub.client_url, name="x", identity=FileSource(folder), expected=expected)
@@ -171,11 +170,11 @@ async def test_who_is_not_the_hub_gets_no_connection_and_is_named(
     await asyncio.gather(opening, return_exceptions=True)
 
 
-async def _renewed(world: Trusted, unit: str, connection: Connection) -> None:
+async def _renewed(world: World, unit: str, connection: Connection) -> None:
     """Write the next certificate of `unit`, and wait until its connection has it."""
-    id, before = ids.cloud(TD, unit), connection.client
-    identity = await minted(world.authority, id, 30)
-    write_identity(world.folder / "identities" / id.trust_domain / id.path.strip("/").replace("/", "-"), identity)
+    before = connection.client
+    folder = await world.files(ids.cloud(TD, unit), 30, into=world.folder / "identities" / f"cloud-{unit}")
+    identity = read_identity(folder)
     await until(lambda: connection.identity == identity and connection.client is not before, 15)
 
 
@@ -184,10 +183,10 @@ def _set_ask() -> wire.SetAsk:
 
 
 async def test_the_servers_of_a_clustered_hub_are_one_hub_with_certificates(tmp_path: Path) -> None:
-    async with open_trusted(tmp_path, servers=3) as world:
+    async with open_world(tmp_path, hub_servers=3) as world:
         first, second = world.hub.client_url.split(",")[1:]
-        says = await world.connect(await world.files(world.authority, ids.cloud(TD, "cloudhub")), first, ids.hub(TD))
-        folder = await world.files(world.authority, ids.cloud(TD, "edgecontroller"))
+        says = await world.connect(await world.files(ids.cloud(TD, "cloudhub")), first, ids.hub(TD))
+        folder = await world.files(ids.cloud(TD, "edgecontroller"))
         hears = await world.connect(folder, second, ids.hub(TD))
         heard: list[bytes] = []
 

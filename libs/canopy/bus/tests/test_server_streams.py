@@ -136,7 +136,7 @@ async def test_follow_begins_again_after_the_server_lost_its_data(world: World) 
     async with following(await twins(world, "devicecontroller")) as copy:
         await until(lambda: copy.caught_up)
         await world.hub.server.kill()
-        shutil.rmtree(world.directory / "hub" / "js")
+        shutil.rmtree(world.folder / "hub" / "js")
         await world.hub.server.start()
         await stream.ensure()
         await stream.put(address("b"), b"2", 0)

@@ -264,7 +264,7 @@ async def test_it_starts_before_the_cloud_and_outlives_its_leaf(world: World) ->
         assert not edge.up
         cloud = await FakeCloud(await world.cloud("cloudhub")).open()
         await until(lambda: edge.up)
-        await world.leaves[NODE].server.restart(kill=True)
+        await world.nodes[NODE].leaf.server.restart(kill=True)
         count = len(cloud.beats)
         await until(lambda: len(cloud.beats) > count + 2)
         await until(lambda: edge.up)

@@ -201,7 +201,7 @@ async def test_killed_between_pages_it_goes_on_and_shows_nothing_half(world: Wor
     cloud.want(*puts)
     async with running(await _meta(world)), running(await _edgehub(world)):
         await _shows(reader, digests(*puts))
-    path = world.directory / "data" / NODE / FILE
+    path = world.nodes[NODE].folder / "data" / FILE
     with sqlite3.connect(path) as file:
         file.execute("DELETE FROM objects WHERE name > 'd3'")
         file.execute("UPDATE channels SET proven = NULL")
@@ -213,7 +213,7 @@ async def test_killed_between_pages_it_goes_on_and_shows_nothing_half(world: Wor
 
 
 async def test_a_damaged_file_is_not_thrown_away(world: World) -> None:
-    path = world.directory / "data" / NODE / FILE
+    path = world.nodes[NODE].folder / "data" / FILE
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a database, but somebody's data" * 100)
     before = path.read_bytes()
@@ -230,7 +230,7 @@ async def test_folded_both_share_one_connection_and_one_user(world: World) -> No
     edgehub = EdgeHub(env, HubSettings(), SystemClock(), random.Random(1))
     async with running(MetaManager(env, SETTINGS, SystemClock(), random.Random(2))), running(edgehub):
         await _shows(reader, digests(put("a")))
-        await world.leaves[NODE].server.restart(kill=True)
+        await world.nodes[NODE].leaf.server.restart(kill=True)
         cloud.want(put("b"))
         await _shows(reader, digests(put("b")))
     assert {one.check for one in env.health.checks} == {"link", "devices"} and "canopy_edgehub_up" in env.metrics.text()
