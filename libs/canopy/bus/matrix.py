@@ -112,6 +112,7 @@ _SERVERS: Mapping[str, str] = {
     "_INBOX.>": "_INBOX.>",
     "somebody's inbox": "_INBOX.somebody.i1",
     "the mapper's inbox": "_INBOX.mapper.i1",
+    "cloudhub's inbox": "_INBOX.cloudhub.i1",
     "_R_.>": "_R_.i1",
     "$JS.API.>": "$JS.API.>",
     "$JS.API.STREAM.DELETE.*": "$JS.API.STREAM.DELETE.TWINS",
@@ -124,6 +125,7 @@ _SERVERS: Mapping[str, str] = {
     "$MQTT.msgs.>": f"{c.MQTT_STORED}{c.TWIN_UPDATE.at(**OWN)}",
     "$MQTT.deliver.pubrel.>": "$MQTT.deliver.pubrel.c1",
     "$SYS.>": "$SYS.>",
+    "$SYS._INBOX.>": "$SYS._INBOX.i1.i2",
     "$SYS.REQ.SERVER.PING": "$SYS.REQ.SERVER.PING",
     "$SYS.REQ.SERVER.{id}.KICK": "$SYS.REQ.SERVER.S1.KICK",
     "$SYS.REQ.SERVER.{id}.RELOAD": "$SYS.REQ.SERVER.S1.RELOAD",
@@ -160,8 +162,8 @@ the auth callout gives a connection these rights, at a leaf they stand in its co
 table is refused. This page is made by `python -m canopy.bus.matrix` from the catalogue and the roles, and a test tries
 every cell at real servers.
 
-At the hub whoever serves something may also answer, once, to the reply subject of what it was asked; at a leaf the
-inboxes of those who may ask stand in the table. *another's*: of another node, or of another device of this node.
+Whoever serves something may answer into the inboxes of those who may ask it; what nodes ask comes to the hub's own
+account with a reply subject under `_R_`. *another's*: of another node, or of another device of this node.
 """
 _PARTS = (
     ("At the hub", "Certificates of the fleet's trust domain `{td}`; any other one ends in the TLS handshake.", at_hub),

@@ -9,13 +9,24 @@ from dataclasses import dataclass, replace
 
 from canopy.bus.leaf import LINKED
 from canopy.contracts import catalogue as c
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, EDGEIDENTITY, ROLES, STREAMS, Role, folded
+from canopy.contracts.roles import (
+    CLOUD_UNITS,
+    EDGE_UNITS,
+    EDGEIDENTITY,
+    ROLES,
+    SPIRE_INTEGRATION,
+    STREAMS,
+    Role,
+    folded,
+)
 from canopy.contracts.subject import AnySubject, check_token
 
 EDGE = "edge"
 """The user of folded edge units: the union of their rights."""
 CLOUD = "cloud"
 """The user of folded cloud units."""
+NODES_REPLIES = "_R_.>"
+"""Where the hub brings answers to what nodes ask, in an account that is not theirs."""
 
 
 def domain(node: str) -> str:
@@ -33,7 +44,7 @@ class Permissions:
 
 
 def permissions(role: Role, inboxes: Iterable[str], node: str = "") -> Permissions:
-    """The rights of a role, on `node` if it is an edge unit's."""
+    """The rights of a role, on `node` if it is an edge unit's; without where it may answer."""
     fixed = {"node": node} if node else {}
 
     def wilds(subjects: Iterable[AnySubject]) -> list[str]:
@@ -45,7 +56,7 @@ def permissions(role: Role, inboxes: Iterable[str], node: str = "") -> Permissio
     if c.PUSH in role.hears:
         subscribe.append(f"node.{domain(node)}.in.>")
         publish.append(LINKED)
-    return Permissions(tuple(dict.fromkeys(publish)), tuple(dict.fromkeys(subscribe)), bool(role.serves))
+    return Permissions(tuple(dict.fromkeys(publish)), tuple(dict.fromkeys(subscribe)))
 
 
 def _inbox(unit: str) -> str:
@@ -55,18 +66,23 @@ def _inbox(unit: str) -> str:
 
 def cloud_rights(unit: str) -> Permissions:
     """A unit of the cloud, or CLOUD for folded ones."""
-    if unit == CLOUD:
-        return permissions(folded(CLOUD_UNITS), CLOUD_UNITS)
-    return permissions(ROLES[unit], [unit])
+    role, inboxes = (folded(CLOUD_UNITS), CLOUD_UNITS) if unit == CLOUD else (ROLES[unit], (unit,))
+    found = _answering(permissions(role, inboxes), role, (*CLOUD_UNITS, SPIRE_INTEGRATION))
+    linked = any(s.pattern.startswith("node.") for s in role.serves)
+    return replace(found, publish=(*found.publish, NODES_REPLIES)) if linked else found
 
 
 def edge_rights(unit: str, node: str, folds: tuple[str, ...] = (*EDGE_UNITS, EDGEIDENTITY)) -> Permissions:
-    """A unit of `node`, or EDGE for those that `folds` names. Where it may answer is said outright: what a server lets
-    somebody answer because it was asked is forgotten at each reload, and devices come and go by reloads."""
+    """A unit of `node`, or EDGE for those that `folds` names."""
     role, inboxes = (folded(folds), folds) if unit == EDGE else (ROLES[unit], (unit,))
-    found = permissions(role, inboxes, node)
-    askers = [u for u in (*EDGE_UNITS, EDGEIDENTITY) if any(s in role.serves for s in ROLES[u].asks)]
-    return replace(found, publish=(*found.publish, *(_inbox(u) for u in askers)), responses=False)
+    return _answering(permissions(role, inboxes, node), role, (*EDGE_UNITS, EDGEIDENTITY))
+
+
+def _answering(found: Permissions, role: Role, units: Iterable[str]) -> Permissions:
+    """Where it may answer is said outright: what a server lets somebody answer because it was asked is forgotten at
+    each reload, and by reloads devices come and go, and the certificates of servers."""
+    askers = [u for u in units if any(s in role.serves for s in ROLES[u].asks)]
+    return replace(found, publish=(*found.publish, *(_inbox(u) for u in askers)))
 
 
 def node_rights(node: str) -> Permissions:
@@ -140,8 +156,8 @@ CALLOUT = "$SYS.REQ.USER.AUTH"
 
 
 def callout_rights() -> Permissions:
-    """spire_integration in AUTH: hears who wants to come in, and answers."""
-    return Permissions((), (CALLOUT,), responses=True)
+    """spire_integration in AUTH: hears who wants to come in, and answers the servers."""
+    return Permissions(("$SYS._INBOX.>",), (CALLOUT,))
 
 
 _SERVERS = ("CONNZ", "LEAFZ", "VARZ", "KICK", "RELOAD")

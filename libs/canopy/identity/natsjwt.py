@@ -75,7 +75,11 @@ def user_jwt(
     responses: bool = False,
     now: int = 0,
 ) -> str:
-    """A user of `account` (its configured name) until `expires_at` (s since 1970), who may do what is listed only."""
+    """A user of `account` (its configured name) until `expires_at` (s since 1970), who may do what is listed only.
+
+    `name` is what the server calls a client from then on, if there is one; it throws out those whose name it has not
+    in its own configuration, each time it reads that.
+    """
     rights: dict[str, Any] = {"pub": _allowed(publish), "sub": _allowed(subscribe)}
     if responses:
         rights["resp"] = {"max": 1, "ttl": 60_000_000_000}

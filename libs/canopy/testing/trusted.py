@@ -74,7 +74,7 @@ class Admits:
             self.issuer.seed,
             request.user_nkey,
             place.account,
-            name=f"{member.kind}/{member.name}",
+            name=f"node/{member.name}" if member.kind == "node" else "",  # as spire_integration does
             publish=place.rights.publish,
             subscribe=place.rights.subscribe,
             responses=place.rights.responses,
