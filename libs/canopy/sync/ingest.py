@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last message applied: sequence, time in ns, and of which stream (creation time) and server run."""
+    """The last message applied: sequence, and of which stream (creation time) and server run."""
 
     seq: int = 0
-    time_ns: int = 0
     created: str = ""
     run: str = ""
 
@@ -25,30 +24,24 @@ class StreamNow:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Reset the consumer to `start`, and pass over messages up to `skip_until_ns` (0: none)."""
+    """Reset the consumer to `start`; `position` is to be stored before anybody is let in."""
 
     position: Position
     start: int
-    skip_until_ns: int = 0
 
 
-def resume(position: Position, stream: StreamNow, gated: bool) -> Resume:
+def resume(position: Position, stream: StreamNow) -> Resume:
     """Where to go on after a start or a reconnect.
 
-    Gated: no device was let in since the server started, so the end of the stream is the old end (RULES 29). Without
-    a gate, what lies at or before the position's time is passed over; that loses reports when the clock steps back.
-    The position then stays of the old run until something is applied: its sequence says nothing in the new one, and a
-    second reconnect must not go on behind it.
+    No device was let in since the server started, so in another run the end of the stream is the old end (RULES 29).
     """
     if position.created != stream.created:
-        return Resume(Position(0, 0, stream.created, stream.run), _clamp(1, stream))
-    here = Position(position.seq, position.time_ns, stream.created, stream.run)
-    if position.run == stream.run:
-        return Resume(here, _clamp(position.seq + 1, stream))
-    if gated:
+        seq = 0
+    elif position.run != stream.run:
         seq = min(position.seq, stream.last)
-        return Resume(Position(seq, position.time_ns, stream.created, stream.run), _clamp(seq + 1, stream))
-    return Resume(position, _clamp(1, stream), skip_until_ns=position.time_ns)
+    else:
+        seq = position.seq
+    return Resume(Position(seq, stream.created, stream.run), _clamp(seq + 1, stream))
 
 
 def _clamp(seq: int, stream: StreamNow) -> int:

@@ -1,18 +1,17 @@
 """Reading the gateway's stream (QoS 1 and 2) from our own position (RULES 28-32). Called by `handlers` alone.
 
-The position that is stored is that of the last message taken. Where a gate keeps devices out of a new run of
-nats-server until the position is taken, it is taken by sequence and stored before that is said. Without a gate,
-messages that lay there at connect and are not newer than the position are passed over.
+The position that is stored is that of the last message taken. A gate keeps devices out of a new run of nats-server
+until the position is taken and stored in it, and that is said.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
 from canopy.bus.gateway import Incoming
 from canopy.devicetwin.events import Event, Spoken
-from canopy.sync.ingest import Position, Resume, StreamNow, resume
+from canopy.sync.ingest import Position, StreamNow, resume
 
 log = logging.getLogger("canopy.devicetwin")
 CATCH_UP_SECONDS = 0.05
@@ -31,42 +30,32 @@ class Source(Protocol):
     async def acknowledge(self, last: Incoming) -> None: ...
 
 
-@dataclass(slots=True)
-class _Run:
-    """How this run of the server is read: up to `last` (what lay there at connect) by time, always by sequence."""
-
-    now: StreamNow
-    floor: int
-    skip_until_ns: int
-
-
 class Stream:
     """`resume` once before the first `next`, and again after each reconnect or failed commit.
 
-    `keep` stores a position that was taken; given only where devices wait behind a gate until `taken` says so.
+    `keep` stores a position that was taken.
     """
 
-    def __init__(self, source: Source, position: Position, max_bytes: int, keep: Keep | None = None) -> None:
+    def __init__(self, source: Source, position: Position, max_bytes: int, keep: Keep) -> None:
         self._source, self._max_bytes, self._keep = source, max_bytes, keep
         self.position = position
         self.taken = ""
         """The run of nats-server in which the position stands and is stored; "" before."""
-        self._run: _Run | None = None
-        self._looked = 0
+        self._floor = self._looked = 0
 
     async def resume(self) -> None:
         """Make sure of stream and consumer, and set the consumer to the position."""
         await self._source.open(self._max_bytes)
         now = await self._source.now()
-        plan: Resume = resume(self.position, now, gated=self._keep is not None)
+        plan = resume(self.position, now)
         await self._source.reset(plan.start)
-        if self._keep is not None and plan.position != self.position:
+        if plan.position != self.position:
             await self._keep(plan.position)  # another run of this unit must know that devices have been let in since
             self.position = plan.position
-        self._run, self._looked, self.taken = _Run(now, plan.start - 1, plan.skip_until_ns), 0, now.run
+        self._floor, self._looked, self.taken = plan.start - 1, 0, now.run
 
     async def next(self, wait_seconds: float) -> list[Incoming]:
-        """What arrived; may hold messages to be passed over: see `fresh`."""
+        """What arrived; may hold what came before: see `fresh`."""
         return await self._source.next(wait_seconds)
 
     async def catch_up(self, arrived: list[Incoming]) -> list[Incoming]:
@@ -81,35 +70,24 @@ class Stream:
         return arrived
 
     def _seen(self, arrived: list[Incoming]) -> int:
-        floor = self._run.floor if self._run else 0
-        return max(self._looked, floor, arrived[-1].seq if arrived else 0)
+        return max(self._looked, self._floor, arrived[-1].seq if arrived else 0)
 
     def fresh(self, arrived: list[Incoming]) -> tuple[list[Incoming], Position]:
         """The messages to be applied, and the position to be stored with them."""
-        run, position = self._run, self.position
-        if run is None:
-            return [], position
         found = []
         for message in arrived:
-            if message.seq <= run.floor:
-                continue
-            run.floor = message.seq
-            if message.seq <= run.now.last and message.time_ns <= run.skip_until_ns:
-                continue
-            found.append(message)
-        if found:
-            position = Position(found[-1].seq, found[-1].time_ns, run.now.created, run.now.run)
-        return found, position
+            if message.seq > self._floor:
+                self._floor = message.seq
+                found.append(message)
+        return found, self._at(found[-1].seq) if found else self.position
 
     def behind(self, events: Sequence[Event]) -> Position:
         """The position once these are applied: that of the last one that the stream holds."""
-        run = self._run
-        last = next((e for e in reversed(events) if isinstance(e, Spoken) and e.seq), None)
-        return (
-            self.position
-            if last is None or run is None
-            else Position(last.seq, last.time_ns, run.now.created, run.now.run)
-        )
+        last = next((e.seq for e in reversed(events) if isinstance(e, Spoken) and e.seq), 0)
+        return self._at(last) if last else self.position
+
+    def _at(self, seq: int) -> Position:
+        return replace(self.position, seq=seq)
 
     async def stored(self, arrived: list[Incoming], position: Position) -> None:
         """The batch is committed: acknowledge it."""

@@ -131,11 +131,10 @@ class DeviceTwin:
         self, bus: Bus, gateway: Gateway, rows: Rows, shelf: Shelf, stored: Stored, rng: random.Random
     ) -> Handlers:
         settings, topics = self._settings, Topics(self._env.shared.node_name)
-        keep = rows.keep if self._env.shared.identity_dir else None  # who has an identity stands behind a gate
         context = Context(topics, lambda: uuid.uuid4().hex, tracing(bus.telemetry), settings.value_max_bytes)
         return Handlers(
             bus,
-            Stream(gateway, stored.position, settings.gateway_max_bytes, keep),
+            Stream(gateway, stored.position, settings.gateway_max_bytes, rows.keep),
             rows,
             shelf,
             stored.as_of,

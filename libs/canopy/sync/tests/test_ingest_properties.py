@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from canopy.sync.ingest import Position, Resume, StreamNow, resume
 
 STEPS = ("publish", "sync", "apply", "ack", "kill reader", "kill server", "power cut", "recreate", "connect", "heal")
-Decide = Callable[[Position, StreamNow, bool], Resume]
+Decide = Callable[[Position, StreamNow], Resume]
 
 
 class Broken(Exception):
@@ -24,17 +24,16 @@ class Broken(Exception):
 class World:
     """One stream, one reader. `ids` number the reports; a report is its id, so older is smaller."""
 
-    def __init__(self, decide: Decide, gated: bool) -> None:
-        self.decide, self.gated = decide, gated
-        self.clock, self.ids, self.run, self.created = 0, 0, 1, 1
-        self.stored: dict[int, tuple[int, int]] = {}  # sequence -> (time, id)
+    def __init__(self, decide: Decide) -> None:
+        self.decide = decide
+        self.ids, self.run, self.created = 0, 1, 1
+        self.stored: dict[int, int] = {}  # sequence -> id
         self.last = 0
-        self.disk: tuple[dict[int, tuple[int, int]], int] = ({}, 0)
+        self.disk: tuple[dict[int, int], int] = ({}, 0)
         self.position, self.applied, self.newest = Position(), set[int](), 0
         self.cursor: int | None = None
-        self.skip, self.skip_upto = 0, 0
         self.reads = StreamNow("", 1, 0, "")
-        self.let_in = not gated
+        self.let_in = False
 
     def step(self, what: str) -> None:
         getattr(self, what.replace(" ", "_"))()
@@ -42,14 +41,14 @@ class World:
     # --- the server and its devices ---------------------------------------------------------------------------------
     def publish(self) -> None:
         if self.let_in:
-            self.clock, self.last, self.ids = self.clock + 1, self.last + 1, self.ids + 1
-            self.stored[self.last] = (self.clock, self.ids)
+            self.last, self.ids = self.last + 1, self.ids + 1
+            self.stored[self.last] = self.ids
 
     def sync(self) -> None:
         self.disk = (dict(self.stored), self.last)
 
     def kill_server(self) -> None:
-        self.run, self.cursor, self.let_in = self.run + 1, None, not self.gated
+        self.run, self.cursor, self.let_in = self.run + 1, None, False
 
     def power_cut(self) -> None:
         self.stored, self.last = dict(self.disk[0]), self.disk[1]
@@ -67,25 +66,21 @@ class World:
     def connect(self) -> None:
         first = min(self.stored, default=self.last + 1)
         now = StreamNow(str(self.created), first, self.last, str(self.run))
-        resumed = self.decide(self.position, now, self.gated)
+        resumed = self.decide(self.position, now)
         self.position, self.cursor = resumed.position, resumed.start
-        self.skip, self.skip_upto, self.let_in = resumed.skip_until_ns, self.last, True
-        self.reads = now
+        self.let_in, self.reads = True, now
 
     def apply(self) -> None:
         waiting = sorted(s for s in self.stored if self.cursor is not None and s >= self.cursor)
         if not waiting:
             return
         seq = waiting[0]
-        time, report = self.stored[seq]
-        self.cursor = seq + 1
-        if seq <= self.skip_upto and time <= self.skip:
-            return
+        report, self.cursor = self.stored[seq], seq + 1
         if report < self.newest:
             raise Broken(f"report {report} after {self.newest}")
         self.newest = report
         self.applied.add(report)
-        self.position = Position(seq, time, self.reads.created, self.reads.run)
+        self.position = Position(seq, self.reads.created, self.reads.run)
 
     def ack(self) -> None:
         """Everything before the cursor goes: it must have been applied."""
@@ -101,7 +96,7 @@ class World:
         self._nothing_skipped(self.last + 1)
 
     def _nothing_skipped(self, before: int) -> None:
-        lost = [m[1] for s, m in self.stored.items() if s < before and m[1] not in self.applied]
+        lost = [report for s, report in self.stored.items() if s < before and report not in self.applied]
         if lost:
             raise Broken(f"never applied: {lost}")
 
@@ -109,78 +104,52 @@ class World:
 WALKS = st.lists(st.sampled_from(STEPS), max_size=40)
 
 
-def walk(steps: list[str], decide: Decide, gated: bool) -> None:
-    world = World(decide, gated)
+def walk(steps: list[str], decide: Decide) -> None:
+    world = World(decide)
     for step in steps:
         world.step(step)
     world.heal()
 
 
-@pytest.mark.parametrize("gated", [True, False], ids=["gated", "without a gate"])
-def test_nothing_that_had_its_puback_is_skipped_and_nothing_older_replaces_a_newer(gated: bool) -> None:
-    @settings(max_examples=400, deadline=None, database=None)
-    @given(WALKS)
-    def holds(steps: list[str]) -> None:
-        walk(steps, resume, gated)
-
-    holds()
+@settings(max_examples=400, deadline=None, database=None)
+@given(WALKS)
+def test_nothing_that_had_its_puback_is_skipped_and_nothing_older_replaces_a_newer(steps: list[str]) -> None:
+    walk(steps, resume)
 
 
-def test_a_second_reconnect_without_a_gate_does_not_go_on_behind_a_sequence_of_the_old_run() -> None:
-    walk(["publish", "connect", "apply", "power cut", "publish", "connect"], resume, gated=False)
-
-
-def _always_behind_the_position(position: Position, stream: StreamNow, gated: bool) -> Resume:
+def _always_behind_the_position(position: Position, stream: StreamNow) -> Resume:
     """Without 28-30: the stored sequence is trusted in every stream and run."""
-    here = Position(position.seq, position.time_ns, stream.created, stream.run)
+    here = Position(position.seq, stream.created, stream.run)
     return Resume(here, position.seq + 1)
 
 
-def _ignores_the_creation(position: Position, stream: StreamNow, gated: bool) -> Resume:
+def _ignores_the_creation(position: Position, stream: StreamNow) -> Resume:
     """Without 30: another stream is taken for the old one."""
-    same = Position(position.seq, position.time_ns, stream.created, position.run)
-    return resume(same, stream, gated)
+    same = Position(position.seq, stream.created, position.run)
+    return resume(same, stream)
 
 
-def _does_not_take_the_end(position: Position, stream: StreamNow, gated: bool) -> Resume:
+def _does_not_take_the_end(position: Position, stream: StreamNow) -> Resume:
     """Without 29: the position is not brought back to the stream's end after a start of the server."""
-    here = Position(position.seq, position.time_ns, stream.created, position.run)
-    return (
-        resume(here, stream, gated)
-        if stream.created != position.created
-        else _always_behind_the_position(position, stream, gated)
-    )
+    here = Position(position.seq, stream.created, position.run)
+    return resume(here, stream) if stream.created != position.created else _always_behind_the_position(position, stream)
 
 
-def _passes_over_nothing(position: Position, stream: StreamNow, gated: bool) -> Resume:
-    """Without the reading of 29 where there is no gate: everything that is stored is applied again."""
-    resumed = resume(position, stream, gated)
-    return Resume(resumed.position, resumed.start)
-
-
-def _from_the_beginning(position: Position, stream: StreamNow, gated: bool) -> Resume:
+def _from_the_beginning(position: Position, stream: StreamNow) -> Resume:
     """Without 31: each connection begins with what is stored."""
-    return Resume(resume(position, stream, gated).position, 1)
+    return Resume(resume(position, stream).position, 1)
 
 
 SEARCHED_WALKS = 4000
 
 
 @pytest.mark.parametrize(
-    ("mutant", "gated"),
-    [
-        (_always_behind_the_position, True),
-        (_always_behind_the_position, False),
-        (_ignores_the_creation, True),
-        (_does_not_take_the_end, True),
-        (_passes_over_nothing, False),
-        (_from_the_beginning, True),
-    ],
+    "mutant", [_always_behind_the_position, _ignores_the_creation, _does_not_take_the_end, _from_the_beginning]
 )
-def test_leaving_one_rule_out_breaks_something(mutant: Decide, gated: bool) -> None:
+def test_leaving_one_rule_out_breaks_something(mutant: Decide) -> None:
     def breaks(steps: list[str]) -> bool:
         try:
-            walk(steps, mutant, gated)
+            walk(steps, mutant)
         except Broken:
             return True
         return False
@@ -197,4 +166,4 @@ def test_leaving_one_rule_out_breaks_something(mutant: Decide, gated: bool) -> N
 def test_a_reset_stays_within_the_stream(seq: int, first: int, last: int, start: int) -> None:
     """RULES 32: a reset beyond the end is accepted by the server, and would pass over what comes next."""
     now = StreamNow("c", first, last, "r")
-    assert resume(Position(seq, 1, "c", "r"), now, gated=True).start == start
+    assert resume(Position(seq, "c", "r"), now).start == start

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import aiomqtt
 import msgspec
 import pytest
 
-from canopy.bus import AskFailed, Bus, Connection, Place
-from canopy.bus.environment import Environment
+from canopy.bus import AskFailed, Bus, Place
 from canopy.contracts import catalogue as c
 from canopy.contracts.wire import (
     AsOf,
@@ -34,17 +33,25 @@ from canopy.contracts.wire import (
 )
 from canopy.devicetwin.settings import Settings
 from canopy.devicetwin.unit import DeviceTwin
-from canopy.runtime.health import Health
-from canopy.runtime.settings import Shared
-from canopy.runtime.telemetry import Telemetry
+from canopy.identity import ids
+from canopy.identity.builtin import Builtin
 from canopy.sync.down import Wanted
 from canopy.sync.sets import HashedSet, digest
-from canopy.testing import servers
+from canopy.testing import node as nodes
+from canopy.testing.domain import TD
 from canopy.testing.wait import until
 
 NODE = "node"
-NO_HUB = "nats-leaf://nobody:nothing@127.0.0.1:9"
 ANSWER_SECONDS = 8.0
+ODD_NAMESPACES = ("dev", "device", "hw", "event")
+DEVICE_TOPICS = (
+    "twin/update/result",
+    "twin/update/document",
+    "twin/update/delta",
+    "twin/get/result",
+    "state/update/result",
+)
+MEMBER_TOPICS = ("membership/get/result", "membership/updated")
 
 
 def device(name: str, uid: str = "u1", namespace: str = "default", revision: int = 7, **desired: str) -> Put:
@@ -164,6 +171,15 @@ class FakeHub:
         return twin.get("reported", {}).get("value")
 
 
+def id_of(name: str, namespace: str = "default") -> ids.SpiffeId:
+    return ids.device(TD, NODE, namespace, name)
+
+
+WATCHER = id_of("watcher")
+"""Some device that wants to know who else is there."""
+GUESTS = (WATCHER, *map(id_of, ("d0", "d1", "d2", "nobody", "a.b")), *(id_of("x", n) for n in ODD_NAMESPACES))
+
+
 class Talk:
     """A stock MQTT client that speaks and listens below one topic."""
 
@@ -199,17 +215,16 @@ class Talk:
     async def listen(self) -> None:
         async for message in self.client.messages:
             topic = str(message.topic)
-            if topic.startswith(self.base + "/") and not topic.endswith(("/update", "/get")):  # those we said
-                self.heard.append((topic[len(self.base) + 1 :], json.loads(bytes(message.payload))))  # type: ignore[arg-type]
+            self.heard.append((topic.removeprefix(f"{self.base}/"), json.loads(bytes(message.payload))))  # type: ignore[arg-type]
 
 
 @contextlib.asynccontextmanager
-async def talk(port: int, base: str) -> AsyncIterator[Talk]:
-    async with aiomqtt.Client("127.0.0.1", port, identifier=f"t-{uuid.uuid4().hex[:8]}") as client:
+async def talk(client: aiomqtt.Client, base: str, topics: Sequence[str]) -> AsyncIterator[Talk]:
+    async with client:
         client.pending_calls_threshold = 100
         one = Talk(client, base)
         listening = asyncio.create_task(one.listen())
-        await client.subscribe(f"{base}/#", qos=1)
+        await client.subscribe([(f"{base}/{topic}", 1) for topic in topics])
         try:
             yield one
         finally:
@@ -221,22 +236,12 @@ async def talk(port: int, base: str) -> AsyncIterator[Talk]:
 class Node:
     """A leaf with DeviceTwin on it; the unit may be stopped and started again."""
 
-    def __init__(self, leaf: servers.RunningLeaf, directory: Path) -> None:
-        self.leaf, self.directory = leaf, directory
-        self._connections: list[Connection] = []
+    def __init__(self, node: nodes.Node) -> None:
+        self._node, self.leaf, self.bus = node, node.leaf, node.bus
+        self.directory = node.folder / "data"
         self._task: asyncio.Task[None] | None = None
         self.meta: FakeMeta
         self.hub: FakeHub
-
-    async def connection(self, unit: str) -> Connection:
-        connection = await Connection.open(
-            self.leaf.client_url, name=unit, user=unit, password=self.leaf.passwords[unit]
-        )
-        self._connections.append(connection)
-        return connection
-
-    async def bus(self, unit: str, connection: Connection | None = None) -> Bus:
-        return Bus(connection or await self.connection(unit), unit, Telemetry(unit, enabled=False))
 
     async def open(self) -> None:
         self.meta, self.hub = FakeMeta(await self.bus("metamanager")), FakeHub(await self.bus("edgehub"))
@@ -245,12 +250,7 @@ class Node:
 
     async def start(self, **settings: Any) -> None:
         """Run the unit until `stop`."""
-        shared = Shared(node_name=NODE, nats_url=self.leaf.client_url, data_dir=self.directory)
-        connection = await self.connection("devicetwin")
-        unit = DeviceTwin(
-            Environment(shared, connection, Telemetry("devicetwin", enabled=False), Health("devicetwin")),
-            Settings(**settings),
-        )
+        unit = DeviceTwin(await self._node.environment("devicetwin"), Settings(**settings))
         started = asyncio.Event()
         self._task = asyncio.create_task(unit.run(started.set))
         waiting = asyncio.create_task(started.wait())
@@ -265,12 +265,6 @@ class Node:
                 await self._task
             self._task = None
 
-    async def close(self) -> None:
-        await self.stop()
-        for connection in self._connections:
-            await connection.close(drain=False)
-        await self.leaf.server.kill()
-
     async def equal(self) -> None:
         """Wait until the cloud holds just what the node does."""
 
@@ -283,11 +277,21 @@ class Node:
 
         await until(same)
 
-    def talk(self, name: str, namespace: str = "default") -> Any:
-        return talk(self.leaf.mqtt_port, f"$hw/events/device/{namespace}/{name}")
+    @contextlib.asynccontextmanager
+    async def talk(self, name: str, namespace: str = "default") -> AsyncIterator[Talk]:
+        client = await self._node.mqtt(id_of(name, namespace), identifier=uuid.uuid4().hex)
+        async with talk(client, f"$hw/events/device/{namespace}/{name}", DEVICE_TOPICS) as one:
+            yield one
 
-    def member(self) -> Any:
-        return talk(self.leaf.mqtt_port, f"$hw/events/node/{NODE}")
+    @contextlib.asynccontextmanager
+    async def member(self) -> AsyncIterator[Talk]:
+        client = await self._node.mqtt(WATCHER, identifier=uuid.uuid4().hex)
+        async with talk(client, f"$hw/events/node/{NODE}", MEMBER_TOPICS) as one:
+            yield one
+
+    async def identity(self) -> Path:
+        """A folder with that of the unit."""
+        return await self._node.files(self._node.id("devicetwin"))
 
     async def listed(self, count: int) -> list[Any]:
         """The members, once there are `count`."""
@@ -303,13 +307,14 @@ class Node:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    leaf = await servers.leaf(tmp_path / "leaf", NODE, NO_HUB)
-    found = Node(leaf, tmp_path / "twin")
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        made = await nodes.Node.make(tmp_path, NODE, Builtin(tmp_path / "fleet", TD), stack)
+        made.invite(*GUESTS)
+        await made.start()
+        found = Node(made)
         await found.open()
         yield found
-    finally:
-        await found.close()
+        await found.stop()
 
 
 @pytest.fixture

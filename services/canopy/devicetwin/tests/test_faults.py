@@ -30,7 +30,7 @@ class Alone:
     async def start(self) -> None:
         leaf = self._node.leaf
         script = str(Path(__file__).with_name("alone.py"))
-        arguments = [leaf.client_url, leaf.passwords["devicetwin"], str(self._node.directory)]
+        arguments = [leaf.client_url, str(await self._node.identity()), str(self._node.directory)]
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, script, *arguments, stdout=asyncio.subprocess.PIPE, env={**os.environ}
         )

@@ -124,7 +124,7 @@ class Desk:
         self.letters = DeadLetters("devicetwin")
         self.handlers = Handlers(
             self.bus,  # type: ignore[arg-type]
-            Stream(self.source, Position(), 1),
+            Stream(self.source, Position(0, "c1", "r1"), 1, rows.keep),
             rows,
             self.shelf,
             None,
@@ -168,7 +168,7 @@ async def test_a_report_is_stored_with_its_position_then_answered_then_acknowled
         await until(lambda: not desk.source.messages)
         assert [r["event_id"] for r in desk.bus.results()] == ["e1"]
         stored = await desk.rows.load()
-        assert stored.position == Position(1, 1, "c1", "r1")
+        assert stored.position == Position(1, "c1", "r1")
         assert stored.devices[0].state == desk.shelf.devices[D1].state
 
 
