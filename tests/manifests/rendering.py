@@ -64,11 +64,6 @@ class Manifests:
         return next(found, None)
 
     @property
-    def trusted(self) -> bool:
-        """Whether connections of NATS are by certificates: the component `identity` is in it."""
-        return any(pod.name == "spire-integration" for pod in self.pods)
-
-    @property
     def pods(self) -> list[Pod]:
         return [_pod(o) for o in self.of(*WORKLOADS)]
 

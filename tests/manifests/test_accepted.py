@@ -13,9 +13,6 @@ from canopy.testing.apiserver import OWN_CLUSTER
 pytestmark = [pytest.mark.conformance, pytest.mark.xdist_group("cluster")]
 
 
-AGENTS = str(K8S / "base/spire-agent/namespace.yaml")
-
-
 def kubectl(*words: str, stdin: str = "") -> str:
     command = ["kubectl", "--kubeconfig", os.environ[OWN_CLUSTER], *words]
     ran = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
@@ -31,9 +28,7 @@ def cluster() -> Iterator[None]:
     if missing := no_kubectl():
         pytest.skip(missing)
     kubectl("apply", "--server-side", "-k", str(K8S / "base/namespaces"))
-    kubectl("apply", "--server-side", "-f", AGENTS)
     yield
-    kubectl("delete", "-f", AGENTS, "--wait=false")
     kubectl("delete", "-k", str(K8S / "base/namespaces"), "--wait=false")
 
 

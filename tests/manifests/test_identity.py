@@ -3,8 +3,8 @@ takes its file; and what is made before is complete, and kept."""
 
 import base64
 import os
+import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import registered
 from rendering import K8S, Manifests, no_kubectl, render
 
+from canopy.cli import kubekeys
 from canopy.contracts.roles import CLOUD_UNITS
 from canopy.identity import ids
 from canopy.identity.hubkeys import HubKeys
@@ -21,20 +22,18 @@ from canopy.spire_integration import entries
 from canopy.testing.servers import nats_binary
 
 TD = "fleet.test"
-
-
-identity = registered.module(K8S / "identity.py")
+AGENTS = ("spire-agent", "spire-agent-edge")
 
 
 @pytest.fixture(scope="module")
 def trusted() -> Manifests:
     if missing := no_kubectl():
         pytest.skip(missing)
-    return render("ci-identity")
+    return render("ci")
 
 
 def listed(nodes: list[str]) -> list[entries.Entry]:
-    return list(entries.read(identity.entries(nodes, identity.HUB_NAMES)["entries.json"].encode(), TD))
+    return list(entries.read(kubekeys.entries(nodes, kubekeys.HUB_NAMES)["entries.json"].encode(), TD))
 
 
 def test_every_unit_of_the_cloud_the_hub_and_each_node_has_an_entry_and_nobody_else() -> None:
@@ -45,32 +44,70 @@ def test_every_unit_of_the_cloud_the_hub_and_each_node_has_an_entry_and_nobody_e
 
 def test_an_entry_means_the_pods_of_one_workload(trusted: Manifests) -> None:
     for entry in listed(["worker-1"]):
+        if entry.id.segments[0] == "node":
+            continue
         found = dict(selector.split(":", 2)[1:] for selector in entry.selectors)
         pods = [p for p in trusted.pods if (p.namespace, p.spec["serviceAccountName"]) == (found["ns"], found["sa"])]
-        names = {p.name for p in pods if p.kind != "Job"}  # a Job of the overlay makes folders, as the edge's account
-        of = {"hub": "nats", "node": "edge"}.get(entry.id.segments[0], entry.id.segments[-1].replace("_", "-"))
-        assert names == {of}, entry.id
+        of = "nats" if entry.id.segments[0] == "hub" else entry.id.segments[-1].replace("_", "-")
+        assert {p.name for p in pods} == {of}, entry.id
 
 
-def test_only_the_agent_of_a_node_gets_that_node_s_certificate() -> None:
-    first = registered.words(identity.entries(["a", "b"], ())["first"])
+def test_only_the_agent_beside_the_edge_of_a_node_gets_that_node_s_certificate_and_no_other() -> None:
+    first = registered.words(kubekeys.entries(["a", "b"], ())["first"])
+    edges = {f"/{kubekeys.EDGE_AGENTS}/{node}": f"k8s_psat:agent_node_name:{node}" for node in ("a", "b")}
     for entry in listed(["a", "b"]):
         if entry.id.segments[0] == "node":
-            node = entry.id.segments[1]
-            assert entry.parent.path == f"/agents/{node}"
-            assert {"node", "parent:spire/server", f"k8s_psat:agent_node_name:{node}"} <= first[f"agents/{node}"]
+            assert entry.parent.path == f"/{kubekeys.EDGE_AGENTS}/{entry.id.segments[1]}"
+        else:
+            assert entry.parent.path == f"/{kubekeys.CLOUD_AGENTS}"
+    assert {path for path, more in first.items() if "node" in more} == {kubekeys.CLOUD_AGENTS, *(p[1:] for p in edges)}
+    for path, selector in edges.items():
+        assert {"parent:spire/server", selector} <= first[path[1:]]
+
+
+def test_no_agent_is_both_of_the_cloud_and_of_an_edge(trusted: Manifests) -> None:
+    """An agent is called by its cluster and its node: of one cluster, two on a node would take each other's place."""
+    server = (K8S / "base/spire-server/server.conf").read_text()
+    first = registered.words(kubekeys.entries(["a"], ())["first"])
+    for name, alias in zip(AGENTS, (kubekeys.CLOUD_AGENTS, f"{kubekeys.EDGE_AGENTS}/a"), strict=True):
+        cluster = re.findall(r'cluster = "([\w-]+)"', (K8S / "base" / name / "agent.conf").read_text())
+        accounts = re.findall(rf'"{cluster[0]}" = {{\s+service_account_allow_list = \["([^]]+)"\]', server)
+        pod = next(p for p in trusted.pods if p.name == name)
+        assert accounts == [f"{pod.namespace}:{pod.spec['serviceAccountName']}"]
+        assert {f"k8s_psat:cluster:{cluster[0]}", f"k8s_psat:agent_sa:{name}"} <= first[alias]
+
+
+def test_the_sockets_of_the_two_agents_are_apart_and_only_the_edge_reaches_that_of_edges(trusted: Manifests) -> None:
+    folders = {
+        pod.name: {
+            v["hostPath"]["path"] for v in pod.spec["volumes"] if "spire" in v.get("hostPath", {}).get("path", "")
+        }
+        for pod in trusted.pods
+        if pod.kind != "Job"
+    }
+    cloud, edges = folders.pop(AGENTS[0]), folders.pop(AGENTS[1])
+    assert len(cloud) == len(edges) == 1 and cloud != edges
+    assert {name: kept for name, kept in folders.items() if kept} == {"edge": edges}
+
+
+def test_in_production_cloud_units_and_their_agents_run_only_where_somebody_said_so() -> None:
+    if missing := no_kubectl():
+        pytest.skip(missing)
+    label = {"canopy.node-restriction.kubernetes.io/runs-cloud": "true"}
+    for pod in render("production").pods:
+        of_an_edge = pod.name in ("edge", AGENTS[1])
+        assert pod.spec["nodeSelector"] == ({"node.canopy.dev/runs-edge": "true"} if of_an_edge else label), pod.name
 
 
 def test_what_is_registered_first_is_what_is_kept_later() -> None:
     """Else the two that register would undo each other's work."""
-    registered.agree(identity.entries([], identity.HUB_NAMES)["first"], listed([]), TD)
+    registered.agree(kubekeys.entries([], kubekeys.HUB_NAMES)["first"], listed([]), TD)
 
 
 def test_the_hub_s_certificate_has_the_names_by_which_leaves_and_its_servers_look_for_it(trusted: Manifests) -> None:
-    known = set(identity.HUB_NAMES)
-    leaf = trusted.environment(*_container(trusted, "edge", "edge"))["HUB"]["valueFrom"]["configMapKeyRef"]["name"]
-    config = trusted.named("ConfigMap", "canopy-edge", leaf)
-    assert config and config["data"]["HUB"].split(":")[0] in known
+    known = set(kubekeys.HUB_NAMES)
+    leaf = trusted.environment(*_container(trusted, "edge", "edge"))["CANOPY_EDGEIDENTITY_HUB_URL"]
+    assert leaf.removeprefix("tls://").split(":")[0] in known
     routes = [v for k, v in trusted.environment(*_container(trusted, "nats", "nats")).items() if "ROUTE_" in k]
     assert {route.rpartition("@")[2].split(":")[0] for route in routes} <= known and len(routes) == 3
 
@@ -78,7 +115,7 @@ def test_the_hub_s_certificate_has_the_names_by_which_leaves_and_its_servers_loo
 def test_nats_server_takes_the_hub_s_file_with_the_keys_that_are_made_before(
     trusted: Manifests, tmp_path: Path
 ) -> None:
-    items = {i["metadata"]["name"]: i for i in identity.manifests({}, [], (), TD)["items"]}
+    items = {i["metadata"]["name"]: i for i in kubekeys.manifests({}, [], (), TD)["items"]}
     pod, container = _container(trusted, "nats", "nats")
     hub = next(v["configMap"]["name"] for v in pod.spec["volumes"] if v["name"] == "config")
     config = trusted.named("ConfigMap", pod.namespace, hub)
@@ -96,9 +133,9 @@ def test_nats_server_takes_the_hub_s_file_with_the_keys_that_are_made_before(
 
 
 def test_keys_that_are_there_stay_and_pods_find_what_they_mount(trusted: Manifests, tmp_path: Path) -> None:
-    made = {i["metadata"]["name"]: i for i in identity.manifests({}, ["a"], (), TD)["items"]}
+    made = {i["metadata"]["name"]: i for i in kubekeys.manifests({}, ["a"], (), TD)["items"]}
     there = {k: base64.b64decode(v) for k, v in made["canopy-hub-keys"]["data"].items()}
-    again = {i["metadata"]["name"]: i for i in identity.manifests(there, ["a", "b"], (), TD)["items"]}
+    again = {i["metadata"]["name"]: i for i in kubekeys.manifests(there, ["a", "b"], (), TD)["items"]}
     assert again["canopy-hub-keys"] == made["canopy-hub-keys"] and again["canopy-hub-nkeys"] == made["canopy-hub-nkeys"]
     for name, value in there.items():
         (tmp_path / name).write_bytes(value)
@@ -121,12 +158,9 @@ def test_nobody_but_spire_integration_mounts_the_keys_of_the_hub(trusted: Manife
     assert holding == {"spire-integration"}
 
 
-@pytest.mark.parametrize("overlay", ["ci-identity", "production"])
-def test_the_trust_domain_is_one_everywhere(overlay: str, trusted: Manifests) -> None:
-    trusted = render(overlay)
-    found = [
-        m["data"]["CANOPY_TRUST_DOMAIN"] for m in trusted.of("ConfigMap") if "CANOPY_TRUST_DOMAIN" in m.get("data", {})
-    ]
+def test_the_trust_domain_is_one_everywhere(manifests: Manifests) -> None:
+    held = [m.get("data", {}) for m in manifests.of("ConfigMap")]
+    found = [data["CANOPY_TRUST_DOMAIN"] for data in held if "CANOPY_TRUST_DOMAIN" in data]
     assert len(found) == 3 and len(set(found)) == 1
 
 
@@ -140,7 +174,7 @@ def _container(manifests: Manifests, workload: str, name: str) -> tuple[Any, dic
 
 
 def test_what_is_registered_first_knows_the_pods_of_spire_integration(trusted: Manifests) -> None:
-    found = registered.words(identity.entries([], ())["first"])["cloud/spire_integration"]
+    found = registered.words(kubekeys.entries([], ())["first"])["cloud/spire_integration"]
     pod, _ = _container(trusted, "spire-integration", "spire-integration")
     assert {f"k8s:ns:{pod.namespace}", f"k8s:sa:{pod.spec['serviceAccountName']}"} <= found
 
@@ -155,11 +189,3 @@ def _valued(value: Any, made: dict[str, Any]) -> str:
 
 def test_the_script_that_registers_first_is_a_script() -> None:
     assert subprocess.run(["sh", "-n", K8S / "base/spire-server/entries.sh"], timeout=30).returncode == 0
-
-
-def test_without_a_cluster_that_answers_nothing_is_made(tmp_path: Path) -> None:
-    """New keys in place of what a cluster has would lock everybody out."""
-    command = [sys.executable, K8S / "identity.py"]
-    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none")}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 1 and ran.stdout == "" and "does not say" in ran.stderr.splitlines()[-1]

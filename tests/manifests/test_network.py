@@ -10,7 +10,7 @@ from rendering import ROOT, Pod, no_kubectl, render
 
 from canopy.contracts.roles import CLOUD_UNITS
 
-WITH_POLICIES = ("ci", "ci-identity", "production")
+WITH_POLICIES = ("ci", "production")
 
 
 @pytest.fixture(params=WITH_POLICIES)
@@ -35,7 +35,7 @@ def meant(source: Pod, target: Pod) -> set[str]:
     match source.name, target.name:
         case unit, "nats" if unit in (*CLOUD_UNITS, "spire-integration"):
             return {"client"}
-        case "spire-integration" | "spire-agent", "spire-server":
+        case "spire-integration" | "spire-agent" | "spire-agent-edge", "spire-server":
             return {"api"}
         case "nats", "nats":
             return {"route"}
@@ -57,16 +57,14 @@ def test_a_pod_reaches_what_it_needs_and_nothing_else(reach: Reach) -> None:
             assert reach.ports(reach.end(source), target) == meant(source, target), f"{source.name} to {target.name}"
 
 
-def doors(reach: Reach) -> set[tuple[str, str]]:
-    """What is open to everybody."""
-    trusted = {("spire-integration", "join"), ("edge", "mqtts")}
-    return {("cloudhub", "api"), ("nats", "leaf")} | (trusted if reach.manifests.trusted else {("edge", "mqtt")})
+DOORS = {("cloudhub", "api"), ("nats", "leaf"), ("spire-integration", "join"), ("edge", "mqtts")}
+"""What is open to everybody; each asks for a certificate or a token."""
 
 
 def test_who_comes_from_elsewhere_reaches_the_fleet_api_the_link_and_mqtt(reach: Reach) -> None:
     for end in (End("default", {"app": "any"}, {"kubernetes.io/metadata.name": "default"}), End(OUTSIDE, address=True)):
         found = {(p.name, port) for p in reach.manifests.pods for port in reach.ports(end, p)}
-        assert found == doors(reach)
+        assert found == DOORS
 
 
 def test_a_namespace_that_says_that_it_looks_on_reads_health_and_metrics_too(reach: Reach) -> None:
@@ -75,7 +73,7 @@ def test_a_namespace_that_says_that_it_looks_on_reads_health_and_metrics_too(rea
     looked_at = {("nats", "monitor"), ("edge", "monitor"), ("traces", "ui")}
     looked_at |= {(unit, "health") for unit in (*CLOUD_UNITS, "spire-integration", "edge")}
     there = {(p.name, n["name"]) for p in reach.manifests.pods for c in p.containers for n in c.get("ports", [])}
-    assert found == (looked_at & there) | doors(reach)
+    assert found == (looked_at & there) | DOORS
 
 
 def test_only_who_has_rights_in_kubernetes_reaches_it(reach: Reach) -> None:

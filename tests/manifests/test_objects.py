@@ -7,7 +7,7 @@ from rendering import K8S, OVERLAYS, Json, Manifests
 BASES = sorted(p for p in (K8S / "base").iterdir() if p.is_dir())
 RUNS = [p for p in BASES if (p / "workload.yaml").exists()]
 NAMES = {"kustomization.yaml", "workload.yaml", "rbac.yaml", "service.yaml", "pdb.yaml"}
-OF_AGENTS = {"namespace.yaml", "socket.yaml"}
+OF_AGENTS = {"socket.yaml"}
 CONFIGURATIONS = {"hub.conf", "server.conf", "agent.conf", "entries.sh"}
 
 
@@ -22,8 +22,7 @@ def test_a_base_has_the_same_few_file_names_as_every_other(base) -> None:
 
 def test_every_base_and_component_is_in_an_overlay() -> None:
     base = yaml.safe_load((K8S / "base/kustomization.yaml").read_text())["resources"]
-    more = yaml.safe_load((K8S / "components/identity/kustomization.yaml").read_text())["resources"]
-    assert {p.name for p in BASES} == set(base) | {one.rpartition("/")[2] for one in more}
+    assert {p.name for p in BASES} == set(base)
     used = [yaml.safe_load(p.read_text()) for p in (K8S / "overlays").glob("*/kustomization.yaml")]
     assert {c for overlay in used for c in overlay["components"]} == {
         f"../../components/{p.name}" for p in (K8S / "components").iterdir()
@@ -66,7 +65,7 @@ def test_production_leaves_the_crds_alone_that_a_cluster_may_have() -> None:
     from rendering import render
 
     found = {name: len(list(render(name).of("CustomResourceDefinition"))) for name in OVERLAYS}
-    assert found == {"dev": 3, "ci": 3, "ci-identity": 3, "production": 0}
+    assert found == {"dev": 3, "ci": 3, "production": 0}
 
 
 def test_no_secret_is_in_the_manifests(manifests: Manifests) -> None:
@@ -82,8 +81,7 @@ def test_the_cloud_is_under_the_restricted_profile_and_only_edges_and_agents_are
             n["metadata"]["name"]: n["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
             for n in render(overlay).of("Namespace")
         }
-        agents = {"canopy-spire": "privileged"} if render(overlay).trusted else {}
-        assert level == {"canopy": "restricted", "canopy-edge": "privileged"} | agents
+        assert level == {"canopy": "restricted", "canopy-edge": "privileged", "canopy-spire": "privileged"}
 
 
 def test_replicas_stand_apart_as_far_as_the_overlay_can() -> None:

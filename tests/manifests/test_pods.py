@@ -7,7 +7,8 @@ from rendering import Json, Manifests, Pod
 
 EDGE, AGENTS = "canopy-edge", "canopy-spire"
 USER = 65532
-SOCKET = "/run/canopy-spire/agent"
+SOCKET, EDGE_SOCKET = "/run/canopy-spire/agent", "/run/canopy-spire/edge"
+AGENT_SOCKETS = {"spire-agent": SOCKET, "spire-agent-edge": EDGE_SOCKET}
 
 
 def all_containers(manifests: Manifests) -> list[tuple[Pod, Json]]:
@@ -86,15 +87,13 @@ def test_production_names_no_image_of_a_developer() -> None:
 def test_ci_pulls_nothing() -> None:
     import rendering
 
-    for overlay in ("ci", "ci-identity"):
-        wrong = faulty(rendering.render(overlay), lambda pod, c: "" if c["imagePullPolicy"] == "Never" else c["image"])
-        assert wrong == [], overlay
+    wrong = faulty(rendering.render("ci"), lambda pod, c: "" if c["imagePullPolicy"] == "Never" else c["image"])
+    assert wrong == []
 
 
 def test_only_who_asks_kubernetes_holds_a_token(manifests: Manifests) -> None:
     holding = {pod.name for pod in manifests.pods if pod.spec.get("automountServiceAccountToken", True)}
-    spire = {"spire-server", "spire-agent"} if manifests.trusted else set()
-    assert holding == {"cloudhub", "devicecontroller", "edgecontroller"} | spire
+    assert holding == {"cloudhub", "devicecontroller", "edgecontroller", "spire-server", "spire-agent"}
 
 
 def test_no_variable_comes_from_the_names_of_services(manifests: Manifests) -> None:
@@ -103,18 +102,16 @@ def test_no_variable_comes_from_the_names_of_services(manifests: Manifests) -> N
 
 
 def test_only_the_edge_has_folders_and_a_port_of_the_host(manifests: Manifests) -> None:
-    of_an_edge, mqtt = {"/var/lib/canopy/edge", "/var/lib/canopy/leaf"}, 1883
-    if manifests.trusted:
-        of_an_edge, mqtt = {*of_an_edge, "/var/lib/canopy/identity", SOCKET}, 8883
+    of_an_edge = {*(f"/var/lib/canopy/{name}" for name in ("edge", "leaf", "identity")), EDGE_SOCKET}
     for pod in manifests.pods:
         kept = {v["hostPath"]["path"] for v in pod.spec["volumes"] if "hostPath" in v}
         ports = {p["hostPort"] for c in pod.containers for p in c.get("ports", []) if "hostPort" in p}
         assert not any(pod.spec.get(own) for own in ("hostNetwork", "hostIPC"))
-        assert bool(pod.spec.get("hostPID")) == (pod.name == "spire-agent"), pod.name
+        assert bool(pod.spec.get("hostPID")) == (pod.name in AGENT_SOCKETS), pod.name
         if pod.name == "edge":
-            assert kept == of_an_edge and ports == {mqtt}
-        elif pod.name == "spire-agent":  # it looks at the processes that ask for an identity
-            assert kept == {SOCKET} and not ports
+            assert kept == of_an_edge and ports == {8883}
+        elif pod.name in AGENT_SOCKETS:  # it looks at the processes that ask for an identity
+            assert kept == {AGENT_SOCKETS[pod.name]} and not ports
         elif pod.name != "volumes":  # of the overlay ci: it makes the folders of the volumes
             assert not kept and not ports, pod.name
         assert pod.namespace in (EDGE, AGENTS) or not kept
@@ -123,15 +120,13 @@ def test_only_the_edge_has_folders_and_a_port_of_the_host(manifests: Manifests) 
 def test_the_only_claim_of_a_folder_of_the_node_is_that_of_the_agents_socket(manifests: Manifests) -> None:
     """The restricted profile lets a pod name a claim; what it means is said here, by who may make volumes."""
     found = [v["spec"] for v in manifests.of("PersistentVolume") if "hostPath" in v["spec"]]
-    assert [(v["hostPath"]["path"], v["accessModes"]) for v in found] == (
-        [(SOCKET, ["ReadOnlyMany"])] if manifests.trusted else []
-    )
+    assert [(v["hostPath"]["path"], v["accessModes"]) for v in found] == [(SOCKET, ["ReadOnlyMany"])]
     mounts = [
         m
         for pod in manifests.pods
         for c in pod.containers
         for m in c.get("volumeMounts", [])
-        if m["name"] == "spire-agent"
+        if m["name"].startswith("spire-agent")
     ]
     assert all(m["readOnly"] for m in mounts)
 

@@ -10,7 +10,7 @@ NAMED = {"namespaces"}
 """Kinds of which a unit may read only what is named."""
 
 
-OTHERS = ("spire-server", "spire-agent")
+OTHERS = ("spire-server", "spire-agent", "spire-agent-edge")
 """Programs that are not ours; what they ask of Kubernetes is said by their documentation, and was tried."""
 
 

@@ -21,7 +21,7 @@ def units_in(container: Json) -> tuple[str, ...]:
     if name == "edge":
         named = [e["value"] for e in container.get("env", []) if e["name"] == "CANOPY_UNITS"]
         return tuple(named[0].split()) if named else EDGE_UNITS
-    return (name,) if name in (*CLOUD_UNITS, *EDGE_UNITS, SPIRE_INTEGRATION) else ()
+    return (name,) if name in (*CLOUD_UNITS, *EDGE_UNITS, SPIRE_INTEGRATION, EDGEIDENTITY) else ()
 
 
 def settings_of(units: tuple[str, ...]) -> list[type[UnitSettings]]:
@@ -43,8 +43,8 @@ def running(manifests: Manifests) -> list[tuple[Pod, Json, tuple[str, ...]]]:
 
 
 def test_every_unit_of_the_planes_is_deployed(manifests: Manifests) -> None:
-    identity = {SPIRE_INTEGRATION, EDGEIDENTITY} if manifests.trusted else set()
-    assert {u for _, _, units in running(manifests) for u in units} == {*CLOUD_UNITS, *EDGE_UNITS} | identity
+    found = {u for _, _, units in running(manifests) for u in units}
+    assert found == {*CLOUD_UNITS, *EDGE_UNITS, SPIRE_INTEGRATION, EDGEIDENTITY}
 
 
 def test_every_variable_is_a_setting_and_its_value_is_taken(
@@ -71,17 +71,10 @@ def test_a_unit_listens_where_its_container_says(manifests: Manifests) -> None:
         assert listening == ports, f"{pod.name}/{container['name']} {units}"
 
 
-def test_a_unit_has_the_user_and_the_password_of_its_own_name(manifests: Manifests) -> None:
-    for pod, container, _ in [] if manifests.trusted else running(manifests):
-        environment = manifests.environment(pod, container)
-        key = environment["CANOPY_NATS_PASSWORD"]["valueFrom"]["secretKeyRef"]
-        assert environment["CANOPY_NATS_USER"] == container["name"] == key["key"], pod.name
-
-
-def test_with_identities_no_unit_has_a_password_and_each_finds_who_it_is_in_memory_or_in_the_node_s_folder(
+def test_no_unit_has_a_password_and_each_finds_who_it_is_in_memory_or_in_the_node_s_folder(
     manifests: Manifests,
 ) -> None:
-    for pod, container, _ in running(manifests) if manifests.trusted else []:
+    for pod, container, _ in running(manifests):
         environment = manifests.environment(pod, container)
         assert not {"CANOPY_NATS_USER", "CANOPY_NATS_PASSWORD"} & environment.keys(), pod.name
         assert environment["CANOPY_NATS_URL"].startswith("tls://"), pod.name

@@ -1,7 +1,9 @@
 """The Tiltfile does for each unit what it should, and everything that it names exists."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -11,7 +13,7 @@ import pytest
 from rendering import ROOT, Pod, no_kubectl, render
 from tilt import FOLDER, Tilt
 
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, SPIRE_INTEGRATION
 from canopy.testing.wait import until
 
 IMAGES = tomllib.loads((ROOT / "deploy/images/images.toml").read_text())
@@ -31,8 +33,9 @@ def pods() -> dict[str, Pod]:
 def test_every_unit_is_built_live_and_has_a_resource_and_a_forward(tilt: Tilt) -> None:
     live = {b["ref"].removeprefix("canopy/") for b in tilt.of("custom_build") if b["live_update"]}
     resources = {r["workload"]: r for r in tilt.of("k8s_resource")}
-    found = {unit for image in live for unit in IMAGES[image]["units"].split() if resources[image]["port_forwards"]}
-    assert found == {*CLOUD_UNITS, *EDGE_UNITS}
+    at = {image: resources[image.replace("_", "-")] for image in live}
+    found = {unit for image in live for unit in IMAGES[image]["units"].split() if at[image]["port_forwards"]}
+    assert found == {*CLOUD_UNITS, *EDGE_UNITS, SPIRE_INTEGRATION}
 
 
 def test_a_live_update_syncs_every_package_of_an_image_and_then_restarts(tilt: Tilt) -> None:
@@ -99,8 +102,22 @@ def assert_runs(command: list[str]) -> None:
         assert pods()[name].kind.lower() == kind and pods()[name].namespace == command[2]
 
 
-def test_what_needs_passwords_waits_for_them(tilt: Tilt) -> None:
-    assert all(r["resource_deps"] == ["passwords"] for r in tilt.of("k8s_resource"))
+def test_what_needs_secrets_waits_for_them(tilt: Tilt) -> None:
+    assert all(r["resource_deps"] == ["secrets"] for r in tilt.of("k8s_resource"))
+
+
+def test_the_programs_of_spire_are_built_before_their_images(tilt: Tilt) -> None:
+    """`make images` leaves an image out whose program nobody has built."""
+    for build in tilt.of("custom_build"):
+        built = IMAGES[build["ref"].removeprefix("canopy/")].get("built")
+        assert ("tests/spire/build.sh" in build["command"]) == bool(built), build["ref"]
+
+
+def test_leaves_know_the_hub_by_the_name_of_the_link(tilt: Tilt) -> None:
+    edge = next(c for c in pods()["edge"].containers if c["name"] == "edge")
+    url = render("dev").environment(pods()["edge"], edge)["CANOPY_EDGEIDENTITY_HUB_URL"]
+    name = url.removeprefix("tls://").partition(":")[0]
+    assert f"--hub-names {name}" in (FOLDER / "secrets.sh").read_text()
 
 
 def test_a_cluster_that_is_not_named_is_not_allowed(tilt: Tilt) -> None:
@@ -115,12 +132,13 @@ CHILD = "import signal, sys, time; print('up', flush=True); signal.signal(15, la
 
 
 async def test_the_first_process_of_a_dev_container_restarts_the_unit_and_ends_with_it(tmp_path: Path) -> None:
-    log = tmp_path / "log"
+    log, pid = tmp_path / "log", tmp_path / "pid"
+    environment = {**os.environ, "RESTART_PID_FILE": str(pid)}
     with log.open("w") as out:
-        process = subprocess.Popen([sys.executable, RESTART, sys.executable, "-c", CHILD], stdout=out)
+        process = subprocess.Popen([sys.executable, RESTART, sys.executable, "-c", CHILD], stdout=out, env=environment)
     try:
         await until(lambda: log.read_text().count("up") == 1)
-        process.send_signal(1)
+        os.kill(int(pid.read_text()), signal.SIGHUP)
         await until(lambda: log.read_text().count("up") == 2)
         process.terminate()
         await until(lambda: process.poll() is not None)

@@ -16,12 +16,15 @@ from canopy.contracts.roles import CLOUD_UNITS
 from canopy.identity import joinroot
 from canopy.identity.hubkeys import FILES, HubKeys
 
-NAMESPACE, EDGE_NAMESPACE = "canopy", "canopy-edge"
+NAMESPACE = "canopy"
 KEYS, NKEYS, ENTRIES = "canopy-hub-keys", "canopy-hub-nkeys", "canopy-entries"
 RUNS_EDGE = "node.canopy.dev/runs-edge=true"
 HUB_NAMES = ("nats", "nats.canopy", "nats.canopy.svc", *(f"nats-{i}.nats-servers" for i in range(3)))
-AGENTS = "agents"
-"""Whom agents are called by in entries: all of them, and each by its node below."""
+CLOUD_AGENTS, EDGE_AGENTS = "cloud-agents", "edge-agents"
+"""What agents are called in entries: all that may fetch the cloud's units; below the other, by its node, each beside an
+edge. To SPIRE they are two clusters, each with an account of its own: no agent is both."""
+EDGE_USER = "unix:uid:65532"
+"""Whoever reaches the socket of an edge's agent is this, or has the node anyway."""
 HUB_SECONDS = 2 * 86400
 """The hub's certificate lasts: at each renewal, after half of it, all come anew to that server."""
 LABELS = {"app.kubernetes.io/part-of": "canopy"}
@@ -43,12 +46,14 @@ def manifests(there: Mapping[str, bytes], nodes: Iterable[str], hub_names: Itera
 def entries(nodes: list[str], hub_names: tuple[str, ...]) -> dict[str, str]:
     """`first`, which the SPIRE server's pod registers, and `entries.json`, which spire_integration keeps. The hub is in
     both; agents' names and spire_integration itself it does not touch."""
-    listed = [_entry(f"/cloud/{unit}", AGENTS, NAMESPACE, unit) for unit in CLOUD_UNITS]
-    own = _entry("/cloud/spire_integration", AGENTS, NAMESPACE, "spire-integration")
-    hub = {**_entry("/hub", AGENTS, NAMESPACE, "nats"), "dns": list(hub_names), "ttl_seconds": HUB_SECONDS}
-    listed += [hub, *(_entry(f"/node/{node}", f"{AGENTS}/{node}", EDGE_NAMESPACE, "edge") for node in nodes)]
-    cluster = "node parent:spire/server k8s_psat:cluster:canopy"
-    first = [f"{AGENTS} {cluster}", *(f"{AGENTS}/{n} {cluster} k8s_psat:agent_node_name:{n}" for n in nodes)]
+    listed = [_of_the_cloud(f"/cloud/{unit}", unit) for unit in CLOUD_UNITS]
+    own = _of_the_cloud("/cloud/spire_integration", "spire-integration")
+    hub = {**_of_the_cloud("/hub", "nats"), "dns": list(hub_names), "ttl_seconds": HUB_SECONDS}
+    listed += [hub, *(_entry(f"/node/{node}", f"{EDGE_AGENTS}/{node}", EDGE_USER) for node in nodes)]
+    psat = "node parent:spire/server k8s_psat:cluster"
+    first = [f"{CLOUD_AGENTS} {psat}:canopy k8s_psat:agent_sa:spire-agent"]
+    edge = f"{psat}:canopy-edge k8s_psat:agent_sa:spire-agent-edge"
+    first += [f"{EDGE_AGENTS}/{node} {edge} k8s_psat:agent_node_name:{node}" for node in nodes]
     first += [_line(own), _line(hub)]
     return {"first": "\n".join(first) + "\n", "entries.json": json.dumps(listed, indent=1) + "\n"}
 
@@ -66,8 +71,12 @@ def _keys(there: Mapping[str, bytes], td: str) -> tuple[dict[str, bytes], dict[s
     return data, dict(zip(names, keys.public, strict=True))
 
 
-def _entry(path: str, agent: str, namespace: str, account: str) -> Json:
-    return {"path": path, "parent": f"/{agent}", "selectors": [f"k8s:ns:{namespace}", f"k8s:sa:{account}"]}
+def _of_the_cloud(path: str, account: str) -> Json:
+    return _entry(path, CLOUD_AGENTS, f"k8s:ns:{NAMESPACE}", f"k8s:sa:{account}")
+
+
+def _entry(path: str, agent: str, *selectors: str) -> Json:
+    return {"path": path, "parent": f"/{agent}", "selectors": list(selectors)}
 
 
 def _line(entry: Json) -> str:

@@ -1,16 +1,19 @@
-"""Process 1 of a unit's container in the overlay dev: runs the unit, starts it anew at SIGHUP, ends with it otherwise.
+"""First process of a unit's container in the overlay dev: runs the unit, starts it anew at SIGHUP, else ends with it.
 
-Tilt sends the SIGHUP after it has put changed files in place. The container itself is not restarted: the kubelet would
-wait longer each time.
+Tilt sends the SIGHUP after it has put changed files in place, to the process whose number stands in `PID_FILE`. The
+container itself is not restarted: the kubelet would wait longer each time.
 """
 
+import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 COMMAND = [sys.executable, "-m", "canopy.launch"]
+PID_FILE = Path(os.environ.get("RESTART_PID_FILE", "/tmp/restart.pid"))  # noqa: S108 - of the pod
 
 
 def main(command: list[str]) -> int:
@@ -24,6 +27,7 @@ def main(command: list[str]) -> int:
 
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    PID_FILE.write_text(str(os.getpid()))
     while True:
         code = child.wait()
         if not again.is_set():
