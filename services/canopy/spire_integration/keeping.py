@@ -103,7 +103,7 @@ class Keeping:
             self._audit.record(ROTATION, who=str(svid.id), serial=f"{svid.serial:x}", not_after=until)
 
     async def _reload(self, files: Files, system: System) -> None:
-        """The hub's servers read a certificate only when told; who was let in by the callout comes anew then."""
+        """The hub's servers read a certificate only when told; and ask the callout again about every client then."""
         if not files.hub_is_behind():
             return
         for server, name in (await system.servers()).items():

@@ -42,7 +42,7 @@ class Settings(JoiningSettings):
     hub_ttl_seconds: float = Field(
         30 * DAY_SECONDS,
         ge=5,
-        description="Seconds that the hub's written certificate lasts; at each renewal all come anew to the hub.",
+        description="Seconds that the hub's written certificate lasts; its servers read each new one when told here.",
     )
     hub_dns: str = Field("localhost", description="DNS names in the hub's written certificate, with spaces.")
     keep_seconds: float = Field(
