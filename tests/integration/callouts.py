@@ -7,6 +7,7 @@ from canopy.runtime.audit import AuditLog
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.metrics import Metrics
 from canopy.spire_integration.callout import Admission
+from canopy.spire_integration.core import Believed
 from canopy.spire_integration.counts import Counts
 from canopy.testing.trusted import TD, Answers
 
@@ -16,10 +17,11 @@ class RealCallout:
     """Given to `open_trusted`; nobody is revoked."""
 
     audit: AuditLog = field(default_factory=lambda: AuditLog("spire_integration"))
+    believed: Believed = field(default_factory=Believed)
 
     def __call__(self, keys: HubKeys) -> Answers:
         counts, clock = Counts.of(Metrics()), SystemClock()
-        return Admission(keys.issuer.seed, TD, lambda: frozenset(), self.audit, counts, clock).answer
+        return Admission(keys.issuer.seed, TD, lambda: frozenset(), self.audit, counts, clock, self.believed).answer
 
     def refusals(self) -> set[str]:
         """Whom it has refused, of what the audit has not sent."""

@@ -11,7 +11,7 @@ from canopy.identity.natsjwt import BadRequest, CalloutRequest
 from canopy.runtime.audit import AuditLog
 from canopy.runtime.clock import Clock
 from canopy.spire_integration import core
-from canopy.spire_integration.core import Admitted, Facts, Refused
+from canopy.spire_integration.core import OWN, Admitted, Believed, Facts, Refused
 from canopy.spire_integration.counts import Counts
 from canopy.spire_integration.facts import facts_of
 
@@ -29,8 +29,9 @@ class Admission:
         audit: AuditLog,
         counts: Counts,
         clock: Clock,
+        believed: Believed = OWN,
     ) -> None:
-        self._seed, self._trust_domain, self._revoked = seed, trust_domain, revoked
+        self._seed, self._trust_domain, self._revoked, self._believed = seed, trust_domain, revoked, believed
         self._audit, self._counts, self._clock = audit, counts, clock
 
     def answer(self, data: bytes) -> bytes | None:
@@ -48,7 +49,7 @@ class Admission:
 
     def _decided(self, request: CalloutRequest) -> str:
         facts, now = facts_of(request), self._clock.now_ms() / 1000
-        decision = core.decide(facts, self._trust_domain, self._revoked(), now)
+        decision = core.decide(facts, self._trust_domain, self._revoked(), now, self._believed)
         if isinstance(decision, Refused):
             return self._refused(request, facts, decision, now)
         return self._admitted(request, facts, decision, now)

@@ -24,6 +24,8 @@ class Facts:
     is_ca: bool = False
     serial: str = ""
     not_after: float = 0.0
+    between: int = 0
+    """How many authorities stand between its certificate and the root."""
     kind: str = CLIENT
     type: str = NATS
     where: str = ""
@@ -32,6 +34,19 @@ class Facts:
     @property
     def who(self) -> str:
         return str(self.id) if self.id else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """How far down authorities are believed: so many `between` a root and anybody's certificate; one that is further
+    down (a nested SPIRE server's, which could sign any name of the fleet) for the `nested` nodes alone."""
+
+    between: int = 0
+    nested: frozenset[str] = frozenset()
+
+
+OWN = Believed()
+"""The fleet's own root signs everybody's certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +66,9 @@ class Refused:
     reason: str
 
 
-def decide(facts: Facts, trust_domain: str, revoked: Container[str], now: float) -> Admitted | Refused:
+def decide(
+    facts: Facts, trust_domain: str, revoked: Container[str], now: float, believed: Believed = OWN
+) -> Admitted | Refused:
     """Whether who comes with these facts is let in at `now` (seconds since 1970); `revoked` are names of nodes."""
     if facts.id is None:
         return Refused("certificate", facts.problem or "no client certificate")
@@ -62,6 +79,8 @@ def decide(facts: Facts, trust_domain: str, revoked: Container[str], now: float)
     member = ids.member(trust_domain, facts.id)
     if member is None:
         return Refused("stranger", f"{facts.id} is nobody in the trust domain {trust_domain}")
+    if facts.between > believed.between and (member.kind != "node" or member.name not in believed.nested):
+        return Refused("nested", f"{facts.id} comes from an authority below the fleet's: no node of `nested_nodes`")
     refused = _node(member, facts, revoked) if member.kind == "node" else _cloud(member, facts)
     return refused or Admitted(member, str(facts.id), int(facts.not_after))
 

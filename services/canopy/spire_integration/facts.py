@@ -16,13 +16,14 @@ def facts_of(request: CalloutRequest) -> Facts:
     if not request.chain_pem:
         return replace(bare, problem="no client certificate")
     try:
-        leaf = certificates(request.chain_pem)[0]
+        leaf, *above = certificates(request.chain_pem)
         return replace(
             bare,
             id=spiffe_id(leaf),
             is_ca=is_ca(leaf),
             serial=f"{leaf.serial_number:x}",
             not_after=leaf.not_valid_after_utc.timestamp(),
+            between=max(0, len(above) - 1),  # the last is the root
         )
     except (BadSvid, ValueError, OverflowError) as e:
         return replace(bare, problem=str(e))

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from canopy.spire_integration.core import Believed
 from canopy.spire_integration.joining_settings import DAY_SECONDS, JoiningSettings
 
 
@@ -56,6 +57,23 @@ class Settings(JoiningSettings):
         description="Log file of the hub's server, where it can be read: what TLS refuses is audited with the reason; "
         "empty: the servers are asked, who say only from where.",
     )
+
+    authorities_between: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="Authorities between a root of the fleet and its own certificates: 0, or 1 where the fleet's SPIRE "
+        "server has an upstream authority itself.",
+    )
+    nested_nodes: str = Field(
+        "",
+        description="Nodes, with spaces, whose certificate may come from a SPIRE server nested below the fleet's; "
+        "whoever else comes with one of such a server is refused.",
+    )
+
+    @property
+    def believed(self) -> Believed:
+        return Believed(self.authorities_between, frozenset(self.nested_nodes.split()))
 
     @model_validator(mode="after")
     def _spire_is_somewhere(self) -> "Settings":

@@ -118,7 +118,8 @@ class SpireIntegration:
     async def _serve(self, bus: Bus, nodes: Nodes, auth: Connection, tasks: asyncio.TaskGroup) -> None:
         """Let in, and answer operators."""
         env, td, counts = self._env, self._env.shared.trust_domain, self._counts
-        admission = Admission(self._keys.issuer.seed, td, lambda: nodes.revoked, self._audit, counts, self._clock)
+        seed, believed = self._keys.issuer.seed, self._settings.believed
+        admission = Admission(seed, td, lambda: nodes.revoked, self._audit, counts, self._clock, believed)
         callout = Callout(auth, admission.answer, self._clock, counts.late.add)
         env.metrics.gauge("canopy_spire_integration_waiting", read=lambda: float(callout.waiting))
         tasks.create_task(callout.run())

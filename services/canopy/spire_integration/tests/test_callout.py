@@ -76,6 +76,17 @@ async def test_a_node_gets_its_account_its_rights_and_its_certificates_end(world
     assert 'canopy_spire_integration_admissions_total{kind="node"} 1' in world.metrics.text()
 
 
+async def test_the_hub_has_no_name_for_a_client_which_it_would_throw_out_for_it_at_its_next_reload(world):
+    answer = claims(world.answer(await world.chain(ids.cloud(TD, "cloudhub")), kind="Client"))
+    assert claims(answer["nats"]["jwt"])["name"] == ""
+
+
+async def test_what_comes_from_an_authority_below_the_fleets_is_refused(world):
+    leaf, authority = await world.chain(ids.node(TD, "edge-1")), await world.chain(ids.node(TD, "above"))
+    assert "jwt" in claims(world.answer(leaf + authority))["nats"]
+    assert "below the fleet's" in claims(world.answer(leaf + authority * 2))["nats"]["error"]
+
+
 async def test_a_refusal_says_why_to_the_hubs_log_and_to_the_audit(world):
     world.revoked.add("edge-1")
     answer = claims(world.answer(await world.chain(ids.node(TD, "edge-1"))))

@@ -6,7 +6,7 @@ import pytest
 
 from canopy.identity import ids
 from canopy.identity.ids import FleetMember, SpiffeId
-from canopy.spire_integration.core import Admitted, Facts, Refused, decide
+from canopy.spire_integration.core import Admitted, Believed, Facts, Refused, decide
 
 TD, NOW = "fleet.test", 1_000_000.0
 NODE = Facts(ids.node(TD, "edge-1"), serial="a1", not_after=NOW + 60.7, kind="Leafnode", type="", where="10.0.0.9")
@@ -46,8 +46,22 @@ REFUSED = [
     ("a node as a client", who(NODE, kind="Client", type="nats"), "kind", "comes as Client (nats)"),
     ("a node over MQTT", who(NODE, kind="Client", type="mqtt"), "kind", "comes as Client (mqtt)"),
     ("a cloud unit as a leaf", who(UNIT, kind="Leafnode", type=""), "kind", "comes as Leafnode"),
+    ("a cloud unit of a nested authority", who(UNIT, between=1), "nested", "below the fleet's"),
+    ("a node of a nested authority", who(NODE, between=1), "nested", "below the fleet's"),
     ("a cloud unit over a websocket", who(UNIT, type="websocket"), "kind", "a NATS client only"),
 ]  # fmt: skip
+
+
+def test_a_nested_authority_is_believed_for_the_nodes_that_are_named_alone():
+    believed, deep = Believed(nested=frozenset({"edge-1", "edge-9", "cloudhub"})), {"between": 1}
+    assert isinstance(decide(who(NODE, **deep), TD, REVOKED, NOW, believed), Admitted)
+    wrong = (
+        who(NODE, id=ids.node(TD, "edge-2"), **deep),
+        who(UNIT, **deep),
+        who(NODE, id=ids.node(TD, "edge-9"), **deep),
+    )
+    assert [decide(one, TD, REVOKED, NOW, believed).why for one in wrong] == ["nested", "nested", "revoked"]
+    assert isinstance(decide(who(UNIT, **deep), TD, REVOKED, NOW, Believed(between=1)), Admitted)
 
 
 @pytest.mark.parametrize(("what", "facts", "why", "reason"), REFUSED, ids=[row[0] for row in REFUSED])
