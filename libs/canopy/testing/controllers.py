@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from canopy.bus import Bus, Connection
+from canopy.bus import Bus
 from canopy.bus.environment import Environment
 from canopy.kube.api import Kube
 from canopy.kube.client import connect
@@ -21,9 +21,8 @@ from canopy.runtime.settings import Shared
 from canopy.runtime.telemetry import Telemetry
 from canopy.testing.accounts import account
 from canopy.testing.kubernetes import CLUSTER, ApiServer, api_server
-from canopy.testing.servers import RunningHub, hub
 from canopy.testing.wait import until
-from canopy.testing.world import Running, running
+from canopy.testing.world import Running, World, open_world, running
 
 
 @dataclass
@@ -31,7 +30,7 @@ class Between:
     """The servers. `unit` is the controller's name; `kubeconfig` is what its replicas get, `kube` has all rights."""
 
     unit: str
-    hub: RunningHub
+    world: World
     server: ApiServer
     kube: Kube
     bus: Bus
@@ -41,7 +40,7 @@ class Between:
     @asynccontextmanager
     async def replica(self, build: Callable[[Environment, str], Running]) -> AsyncIterator[Environment]:
         """A running replica of what `build` makes of its environment and a kubeconfig; the first one leads."""
-        connection = await open_connection(self.hub, self.unit)
+        connection = await self.world.at_hub(self.unit)
         env = Environment(Shared(), connection, Telemetry(self.unit, enabled=False), Health(self.unit))
         try:
             async with running(build(env, str(self.kubeconfig))):
@@ -67,18 +66,10 @@ class Between:
 async def open_between(directory: Path, unit: str, subject: str) -> AsyncIterator[Between]:
     """Servers for replicas of `unit`; `subject` is one of canopy.testing.kubernetes.subjects()."""
     async with AsyncExitStack() as stack:
-        started = await hub(directory / "hub", ("cloudhub", unit))
-        stack.push_async_callback(started.server.kill)
+        world = await stack.enter_async_context(open_world(directory))
         server = await stack.enter_async_context(api_server(subject, directory / "kube"))
         kube = await connect(server.kubeconfig)
         stack.push_async_callback(kube.close)
-        connection = await open_connection(started, "cloudhub")
-        stack.push_async_callback(connection.close)
-        bus = Bus(connection, "cloudhub", Telemetry("cloudhub", enabled=False))
+        bus = await world.cloud("cloudhub")
         own = await account(server.kubeconfig, unit, directory) if subject == CLUSTER else server.kubeconfig
-        yield Between(unit, started, server, kube, bus, own)
-
-
-async def open_connection(to: RunningHub, unit: str) -> Connection:
-    """A connection with a unit's own user."""
-    return await Connection.open(to.client_url, name=unit, user=unit, password=to.passwords[unit])
+        yield Between(unit, world, server, kube, bus, own)

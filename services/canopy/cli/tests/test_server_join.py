@@ -24,31 +24,29 @@ from canopy.runtime.audit import AuditLog
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health
 from canopy.runtime.metrics import Metrics
-from canopy.runtime.telemetry import Telemetry
 from canopy.spire_integration import joining_unit
 from canopy.spire_integration.settings import Settings
 from canopy.testing.child import free_port
-from canopy.testing.trusted import TD, Trusted, open_trusted
+from canopy.testing.domain import TD
 from canopy.testing.wait import until
+from canopy.testing.world import World, open_world
 
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path) -> AsyncIterator[tuple[Trusted, Bus]]:
+async def fleet(tmp_path: Path) -> AsyncIterator[tuple[World, Bus]]:
     """A hub, and where nodes join."""
-    async with open_trusted(tmp_path / "fleet") as trusted:
-        connection = await trusted.at_hub(SPIRE_INTEGRATION, trusted.keys.cloud)
-        bus = Bus(connection, SPIRE_INTEGRATION, Telemetry(SPIRE_INTEGRATION))
-        trusted.stack.push_async_callback(bus.close)
+    async with open_world(tmp_path / "fleet") as world:
+        bus = await world.opened(await world.at_hub(SPIRE_INTEGRATION, world.keys.cloud), SPIRE_INTEGRATION)
         await LastValues(bus, "NODES").ensure()
-        settings = Settings(join_listen="127.0.0.1:0", join_hub_url=f"tls://localhost:{trusted.hub.leaf_port}")
+        settings = Settings(join_listen="127.0.0.1:0", join_hub_url=f"tls://localhost:{world.hub.leaf_port}")
         parts = joining_unit.Parts(
-            bus, trusted.authority, AuditLog(SPIRE_INTEGRATION).record, SystemClock(), Metrics(), Health("x"),
-            settings, TD, trusted.folder / "keys",
+            bus, world.authority, AuditLog(SPIRE_INTEGRATION).record, SystemClock(), Metrics(), Health("x"),
+            settings, TD, world.folder / "keys",
         )  # fmt: skip
-        await trusted.stack.enter_async_context(joining_unit.serve(parts))
-        yield trusted, await trusted.cloud("cloudhub")
+        await world.stack.enter_async_context(joining_unit.serve(parts))
+        yield world, await world.cloud("cloudhub")
 
 
 async def started(folder: Path, *arguments: str) -> Process:
@@ -76,10 +74,8 @@ async def examined(folder: Path) -> dict[str, str]:
     return {one["check"]: one["verdict"] for one in said["findings"]}
 
 
-async def test_one_command_joins_and_runs_a_node_and_starts_it_again(
-    fleet: tuple[Trusted, Bus], tmp_path: Path
-) -> None:
-    trusted, cloudhub = fleet
+async def test_one_command_joins_and_runs_a_node_and_starts_it_again(fleet: tuple[World, Bus], tmp_path: Path) -> None:
+    world, cloudhub = fleet
     heard: list[str] = []
 
     async def hello(ask: Any, place: Any) -> HelloAnswer:
@@ -101,7 +97,7 @@ async def test_one_command_joins_and_runs_a_node_and_starts_it_again(
             await until(lambda: heard, 60)
             assert set(heard) == {"edge-7"}
             if not arguments:
-                await is_examined(trusted, tmp_path)
+                await is_examined(world, tmp_path)
         finally:
             process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(process.wait(), 30) == 0
@@ -111,11 +107,11 @@ async def test_one_command_joins_and_runs_a_node_and_starts_it_again(
     assert {found[check] for check in ("joined", "link", "authority", "units", "key files", "join endpoint")} == {"ok"}
 
 
-async def is_examined(trusted: Trusted, folder: Path) -> None:
+async def is_examined(world: World, folder: Path) -> None:
     """While it runs: first all is well, then the hub goes."""
     found = await until(lambda: all_well(folder), 30)
     assert {"clock", "join endpoint", "hub", "linked", "gateway"} <= found.keys()
-    await trusted.hub.server.kill()
+    await world.hub.server.kill()
     found = await examined(folder)
     assert wrong(found) == {"hub", "linked"}
 

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from canopy.bus.bus import Bus
-from canopy.bus.connection import Connection
 from canopy.bus.environment import Environment
 from canopy.bus.streams import LastValues, Value, WrongSequence
 from canopy.cloudhub.settings import Settings
@@ -29,13 +28,15 @@ from canopy.contracts.wire import (
     TwinState,
     encode,
 )
+from canopy.identity import ids
 from canopy.kube.api import Kube
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health
 from canopy.runtime.settings import Shared
 from canopy.runtime.telemetry import Telemetry
 from canopy.sync.sets import HashedSet, digest
-from canopy.testing.servers import RunningHub, hub
+from canopy.testing import world as worlds
+from canopy.testing.domain import TD
 from canopy.testing.wait import until
 
 
@@ -146,19 +147,13 @@ class Edge:
 class World:
     """A real hub, and who connects to it."""
 
-    def __init__(self, running: RunningHub) -> None:
-        self.hub = running
-        self.connections: list[Connection] = []
+    def __init__(self, fleet: worlds.World) -> None:
+        self.fleet, self.hub = fleet, fleet.hub
         self.running: list[asyncio.Task[None]] = []
-
-    async def connect(self, user: str, password: str) -> Connection:
-        connection = await Connection.open(self.hub.client_url, name=user, user=user, password=password)
-        self.connections.append(connection)
-        return connection
 
     async def unit(self, kube: Kube | None = None, **settings: Any) -> CloudHub:
         """A replica of CloudHub, ready."""
-        connection = await self.connect("cloudhub", self.hub.passwords["cloudhub"])
+        connection = await self.fleet.at_hub("cloudhub")
         env = Environment(Shared(), connection, Telemetry("cloudhub"), Health("cloudhub"))
         given = Settings(**({"api_listen": "127.0.0.1:0"} | settings))
         unit = CloudHub(env, given, SystemClock(), random.Random(1), kube)
@@ -180,28 +175,23 @@ class World:
         await asyncio.gather(task, return_exceptions=True)
 
     async def edge(self, node: str) -> Edge:
-        connection = await self.connect(node, self.hub.node_passwords[node])
-        return Edge(Bus(connection, "edgehub", Telemetry("edgehub"), node), node)
+        connection = await self.fleet.at_hub(ids.node(TD, node))
+        return Edge(await self.fleet.opened(connection, "edgehub", node), node)
 
     async def controller(self) -> Bus:
-        connection = await self.connect("devicecontroller", self.hub.passwords["devicecontroller"])
-        return Bus(connection, "devicecontroller", Telemetry("devicecontroller"))
+        return await self.fleet.cloud("devicecontroller")
 
     async def twins(self) -> LastValues:
         """TWINS, with the rights of CloudHub."""
-        connection = await self.connect("cloudhub", self.hub.passwords["cloudhub"])
-        return LastValues(Bus(connection, "cloudhub", Telemetry("cloudhub")), "TWINS")
+        return LastValues(await self.fleet.cloud("cloudhub"), "TWINS")
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    running = await hub(tmp_path / "hub", nodes=("edge-1", "edge-2", "edge.3"))
-    world = World(running)
-    try:
-        yield world
-    finally:
-        while world.running:
-            await world.stop()
-        for connection in world.connections:
-            await connection.close(drain=False)
-        await running.server.kill()
+    async with worlds.open_world(tmp_path) as fleet:
+        world = World(fleet)
+        try:
+            yield world
+        finally:
+            while world.running:
+                await world.stop()

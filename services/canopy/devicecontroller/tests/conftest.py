@@ -22,7 +22,7 @@ class Cloud:
 
     def __init__(self, between: Between) -> None:
         self.between = between
-        self.hub, self.server, self.kube, self.bus = between.hub, between.server, between.kube, between.bus
+        self.hub, self.server, self.kube, self.bus = between.world.hub, between.server, between.kube, between.bus
         self.twins = LastValues(between.bus, "TWINS")
         self.pushes = []
         self.n = 0

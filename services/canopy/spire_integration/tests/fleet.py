@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from canopy.bus import Bus, Connection
-from canopy.bus.config import HubTrust
 from canopy.bus.environment import Environment
 from canopy.bus.streams import LastValues
 from canopy.bus.system import System
@@ -20,8 +19,7 @@ from canopy.contracts.identity_wire import AuditRecord, RevokeAsk
 from canopy.identity import ids
 from canopy.identity.authority import Authority
 from canopy.identity.builtin import Builtin
-from canopy.identity.hubkeys import HubKeys
-from canopy.identity.identity import BUNDLE_FILE, SVID_FILE, Identity
+from canopy.identity.identity import Identity
 from canopy.identity.sources import FileSource
 from canopy.identity.svid import Svid, make_csr, new_key
 from canopy.runtime.clock import SystemClock
@@ -32,18 +30,18 @@ from canopy.spire_integration.prepare import files_of
 from canopy.spire_integration.settings import Settings
 from canopy.spire_integration.unit import NAME, SpireIntegration
 from canopy.testing.child import free_port
+from canopy.testing.domain import TD
 from canopy.testing.processes import Process
-from canopy.testing.servers import HOST, hub
-from canopy.testing.trusted import TD, Trusted
+from canopy.testing.servers import HOST
 from canopy.testing.wait import until
-from canopy.testing.world import running
+from canopy.testing.world import World, open_world, running
 
 
 @dataclass
 class Fleet:
-    """`shared` and `settings` are what each replica gets; `trusted` has nodes and leaves."""
+    """`shared` and `settings` are what each replica gets; `world` has nodes and leaves."""
 
-    trusted: Trusted
+    world: World
     authority: Authority
     shared: Shared
     settings: Settings
@@ -58,7 +56,7 @@ class Fleet:
 
     def unit(self, env: Environment, **settings) -> SpireIntegration:
         given = self.settings.model_copy(update=settings)
-        return SpireIntegration(env, given, self.trusted.keys, self.authority, SystemClock())
+        return SpireIntegration(env, given, self.world.keys, self.authority, SystemClock())
 
     def process(self, name: str) -> Process:
         """A replica as a process of its own, not started."""
@@ -67,23 +65,23 @@ class Fleet:
             "CANOPY_NATS_URL": self.shared.nats_url,
             "CANOPY_IDENTITY_DIR": self.shared.identity_dir,
             "CANOPY_TRUST_DOMAIN": TD,
-            "CANOPY_DATA_DIR": str(self.trusted.folder / name),
+            "CANOPY_DATA_DIR": str(self.world.folder / name),
             "CANOPY_HEALTH_LISTEN": f"{HOST}:{port}",
             f"{prefix}KEYS_DIR": str(s.keys_dir),
             f"{prefix}BUILTIN_DIR": str(s.builtin_dir),
             f"{prefix}WRITE_FILES_DIR": s.write_files_dir,
             f"{prefix}JOIN_LISTEN": s.join_listen,
         }
-        log = self.trusted.folder / f"{name}.log"
+        log = self.world.folder / f"{name}.log"
         made = Process(name, ["canopy.launch", NAME], log, own, port)
-        self.trusted.stack.push_async_callback(made.kill)
+        self.world.stack.push_async_callback(made.kill)
         return made
 
     async def environment(self, stack: AsyncExitStack) -> Environment:
         connection = await Connection.open(
             self.shared.nats_url,
             name=NAME,
-            nkey_seed=self.trusted.keys.cloud.seed,
+            nkey_seed=self.world.keys.cloud.seed,
             identity=FileSource(Path(self.shared.identity_dir)),
             expected=frozenset({ids.hub(TD)}),
         )
@@ -92,8 +90,8 @@ class Fleet:
 
     async def system(self) -> System:
         """The hub's servers, asked over a connection of the test's own."""
-        connection = await self.trusted.at_hub(NAME, self.trusted.keys.sys)
-        return await self.trusted.stack.enter_async_context(System(connection))
+        connection = await self.world.at_hub(NAME, self.world.keys.sys)
+        return await self.world.stack.enter_async_context(System(connection))
 
     async def identity(self, id, ttl_seconds: float = 600.0) -> Identity:
         key = new_key()
@@ -105,10 +103,10 @@ class Fleet:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if identity is not None:
-            file = self.trusted.folder / "knocks.pem"
+            file = self.world.folder / "knocks.pem"
             file.write_bytes(identity.svid.pem)
             context.load_cert_chain(file)
-        return await Guest.come(self.trusted.hub.servers[0].ports[0], context, seconds)
+        return await Guest.come(self.world.hub.servers[0].ports[0], context, seconds)
 
     async def audit(self, env: Environment, **like) -> AuditRecord:
         """The first record in the stream that has all these; waits for it. A text need only be in it."""
@@ -180,7 +178,6 @@ class Guest:
 @asynccontextmanager
 async def open_fleet(folder: Path, servers: int = 1, authority: Authority | None = None, **settings):
     """A hub without anybody who answers its callout yet; the built-in authority unless another is given."""
-    keys = HubKeys.ensure(folder / "keys")
     root = folder / "files"
     given = Settings(
         keys_dir=folder / "keys",
@@ -191,14 +188,9 @@ async def open_fleet(folder: Path, servers: int = 1, authority: Authority | None
         **settings,
     )
     identity_dir = str(root / "cloud" / NAME)
-    builtin = Builtin(folder / "authority", TD)
-    authority = authority or builtin
+    authority = authority or Builtin(folder / "authority", TD)
     await files_of(given, Shared(trust_domain=TD), authority, SystemClock()).turn()
-    trust = HubTrust(str(root / "hub" / SVID_FILE), str(root / "hub" / BUNDLE_FILE), *keys.public)
-    async with AsyncExitStack() as stack:
-        running_hub = await hub(folder / "hub", servers=servers, trust=trust)
-        for server in running_hub.servers:
-            stack.push_async_callback(server.kill)
-        trusted = Trusted(folder, builtin, keys, trust, stack, running_hub)
-        shared = Shared(nats_url=running_hub.client_url, identity_dir=identity_dir, trust_domain=TD, data_dir=folder)
-        yield Fleet(trusted, authority, shared, given)
+    async with open_world(folder, servers, answers=None, hub_files=root / "hub") as world:
+        url = world.hub.client_url
+        shared = Shared(nats_url=url, identity_dir=identity_dir, trust_domain=TD, data_dir=folder)
+        yield Fleet(world, authority, shared, given)

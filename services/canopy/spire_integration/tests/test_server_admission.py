@@ -18,7 +18,7 @@ from canopy.spire_integration.counts import Counts
 from canopy.spire_integration.ended import Ended
 from canopy.spire_integration.prepare import files_of
 from canopy.spire_integration.tests.fleet import open_fleet
-from canopy.testing.trusted import TD, minted
+from canopy.testing.domain import TD, minted
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
@@ -29,7 +29,7 @@ async def test_who_has_the_fleets_certificate_comes_in_and_nobody_else_and_each_
         unit, node = ids.cloud(TD, "cloudhub"), ids.node(TD, "edge-1")
         assert (await fleet.knock(await fleet.identity(unit))).is_in
         assert "Authorization" in (await fleet.knock(await fleet.identity(node))).said
-        edge = await fleet.trusted.run_leaf(await fleet.trusted.node("edge-1"))
+        edge = await fleet.world.leaf("edge-1")
         admitted = await fleet.audit(env, what="admission", outcome="ok", who=str(node))
         assert admitted.where == "127.0.0.1" and admitted.serial and admitted.not_after > time.time() * 1000
         await fleet.audit(env, outcome="refused", who=str(node), reason="opens a leaf only")
@@ -47,7 +47,7 @@ async def test_who_has_the_fleets_certificate_comes_in_and_nobody_else_and_each_
 
 async def test_a_revoked_node_is_out_within_seconds_and_stays_out_until_it_is_let_in_again(tmp_path):
     async with open_fleet(tmp_path, servers=2) as fleet, fleet.replica() as env, fleet.replica() as other:
-        bus, name = await fleet.trusted.cloud("cloudhub"), "edge-1"
+        bus, name = await fleet.world.cloud("cloudhub"), "edge-1"
         system = await fleet.system()
 
         async def is_in(node=name):
@@ -57,7 +57,7 @@ async def test_a_revoked_node_is_out_within_seconds_and_stays_out_until_it_is_le
             return not await is_in()
 
         for node in (name, "edge-2"):
-            await fleet.trusted.run_leaf(await fleet.trusted.node(node))
+            await fleet.world.leaf(node)
             await until(lambda node=node: is_in(node))
         began = time.monotonic()
         await fleet.revoke(bus, name)
@@ -83,7 +83,7 @@ async def test_a_revoked_node_is_out_within_seconds_and_stays_out_until_it_is_le
 async def test_the_hub_reads_its_renewed_certificate_and_who_was_in_stays(tmp_path):
     async with open_fleet(tmp_path, hub_ttl_seconds=12) as fleet, fleet.replica() as env:
         files, lost = files_of(fleet.settings, fleet.shared, fleet.authority, SystemClock()), []
-        bus = await fleet.trusted.cloud("cloudhub")
+        bus = await fleet.world.cloud("cloudhub")
         bus.connection.on_lost(lambda: lost.append("lost"))
         before = read_identity(files.root / "hub").svid.serial
 

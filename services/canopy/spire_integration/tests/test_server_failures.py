@@ -12,8 +12,8 @@ from canopy.contracts import catalogue as c
 from canopy.contracts.wire import Presence
 from canopy.identity import ids
 from canopy.spire_integration.tests.fleet import open_fleet
+from canopy.testing.domain import TD
 from canopy.testing.servers import HOST
-from canopy.testing.trusted import TD
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
@@ -34,8 +34,8 @@ async def test_a_killed_replica_is_not_noticed_and_without_any_who_is_in_stays_a
 
         await first.aclose()
         await talk.goes_on()
-        folder = await fleet.trusted.files(fleet.trusted.authority, ids.cloud(TD, "devicecontroller"))
-        coming = asyncio.create_task(fleet.trusted.connect(folder, fleet.shared.nats_url, ids.hub(TD)))
+        folder = await fleet.world.files(ids.cloud(TD, "devicecontroller"))
+        coming = asyncio.create_task(fleet.world.connect(folder, fleet.shared.nats_url, ids.hub(TD)))
         assert not (await fleet.knock(unit, seconds=1)).is_in
         await talk.goes_on()
         assert not coming.done()
@@ -53,7 +53,7 @@ class Talk:
 
     @classmethod
     async def begin(cls, fleet):
-        self = cls(await fleet.trusted.cloud("cloudhub"), await fleet.trusted.cloud("edgecontroller"))
+        self = cls(await fleet.world.cloud("cloudhub"), await fleet.world.cloud("edgecontroller"))
         for bus in (self._says, self._hears):
             bus.connection.on_lost(self._lost)
         await self._hears.hear(c.PRESENCE, self._hear)
@@ -75,8 +75,8 @@ class Talk:
 async def test_while_the_authority_is_away_the_hub_goes_on_and_a_lost_volume_forgets_nobody(tmp_path):
     async with open_fleet(tmp_path) as fleet, fleet.replica() as env:
         unit = await fleet.identity(ids.cloud(TD, "cloudhub"))
-        bus = await fleet.trusted.cloud("cloudhub")
-        await fleet.trusted.run_leaf(await fleet.trusted.node("edge-1"))
+        bus = await fleet.world.cloud("cloudhub")
+        await fleet.world.leaf("edge-1")
         await fleet.revoke(bus, "edge-1")
         await fleet.revoke(bus, "edge-2")
         await fleet.revoke(bus, "edge-2", restore=True)
@@ -86,7 +86,7 @@ async def test_while_the_authority_is_away_the_hub_goes_on_and_a_lost_volume_for
         assert (await fleet.knock(unit)).is_in
         root.write_bytes(kept)
 
-        server = fleet.trusted.hub.server
+        server = fleet.world.hub.server
         await server.kill()
         shutil.rmtree(server.directory / "js")
         await server.start()

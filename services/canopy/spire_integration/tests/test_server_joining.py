@@ -27,13 +27,12 @@ from canopy.runtime.audit import AuditLog
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health
 from canopy.runtime.metrics import Metrics
-from canopy.runtime.telemetry import Telemetry
 from canopy.spire_integration import joining_unit
 from canopy.spire_integration.joining_settings import JoiningSettings
 from canopy.spire_integration.joining_shelf import Kept
 from canopy.spire_integration.tests.joining_world import TD, Memory
 from canopy.testing import manufacturing
-from canopy.testing.trusted import Trusted, open_trusted
+from canopy.testing import world as worlds
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
@@ -69,17 +68,17 @@ class Jumping(Travelling):
 
 
 class World:
-    def __init__(self, trusted: Trusted, cloudhub: Bus, nodes: LastValues) -> None:
-        self.trusted, self.cloudhub, self.nodes = trusted, cloudhub, nodes
-        self.folder, self.clock = trusted.folder, Travelling()
+    def __init__(self, fleet: worlds.World, cloudhub: Bus, nodes: LastValues) -> None:
+        self.fleet, self.cloudhub, self.nodes = fleet, cloudhub, nodes
+        self.folder, self.clock = fleet.folder, Travelling()
         self.authority = Builtin(self.folder / "travelling", TD, ca_ttl_seconds=CA, clock=self.clock)
         self.log = AuditLog("spire_integration", self.clock)
         self.served: list[joining_unit.Served] = []
         self.stops: list[AsyncExitStack] = []
 
     async def replica(self, keys: str = "keys", **settings: Any) -> joining_unit.Served:
-        bus, mine = await unit_bus(self.trusted), AsyncExitStack()
-        self.trusted.stack.push_async_callback(mine.aclose)
+        bus, mine = await unit_bus(self.fleet), AsyncExitStack()
+        self.fleet.stack.push_async_callback(mine.aclose)
         given = {"join_listen": "127.0.0.1:0", "node_ttl_seconds": TTL, "node_grace_seconds": GRACE}
         parts = joining_unit.Parts(
             bus, self.authority, self.log.record, self.clock, Metrics(), Health("spire_integration"),
@@ -114,21 +113,17 @@ class World:
         return found
 
 
-async def unit_bus(trusted: Trusted) -> Bus:
+async def unit_bus(fleet: worlds.World) -> Bus:
     """As the unit itself is connected: by its nkey."""
-    bus = Bus(
-        await trusted.at_hub(SPIRE_INTEGRATION, trusted.keys.cloud), SPIRE_INTEGRATION, Telemetry(SPIRE_INTEGRATION)
-    )
-    trusted.stack.push_async_callback(bus.close)
-    return bus
+    return await fleet.opened(await fleet.at_hub(SPIRE_INTEGRATION, fleet.keys.cloud), SPIRE_INTEGRATION)
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_trusted(tmp_path) as trusted:
-        nodes = LastValues(await unit_bus(trusted), "NODES")
+    async with worlds.open_world(tmp_path) as fleet:
+        nodes = LastValues(await unit_bus(fleet), "NODES")
         await nodes.ensure()
-        world = World(trusted, await trusted.cloud("cloudhub"), nodes)
+        world = World(fleet, await fleet.cloud("cloudhub"), nodes)
         for _ in range(2):
             await world.replica()
         yield world

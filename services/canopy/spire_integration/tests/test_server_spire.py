@@ -9,8 +9,8 @@ from canopy.identity import ids
 from canopy.identity.authority import AuthorityAway, Entry
 from canopy.identity.ids import SpiffeId
 from canopy.spire_integration.tests.fleet import open_fleet
+from canopy.testing.domain import TD
 from canopy.testing.spire import MISSING, programs, spire_server
-from canopy.testing.trusted import TD
 from canopy.testing.wait import until
 
 pytestmark = [
@@ -47,9 +47,9 @@ async def test_spires_entries_follow_the_list_and_the_revocations_and_admissions
         opened = open_fleet(tmp_path, authority=authority, entries_file=str(entries))
         async with opened as fleet, fleet.replica() as env:
             await until(lambda: held("/cloud/cloudhub", "/node/edge-1", "/node/edge-2"))
-            folder = fleet.trusted.folder / "files" / "cloud" / "cloudhub"
-            connection = await fleet.trusted.connect(folder, fleet.shared.nats_url, ids.hub(TD))
-            bus = await fleet.trusted._bus(connection, "cloudhub")
+            folder = fleet.world.folder / "files" / "cloud" / "cloudhub"
+            connection = await fleet.world.connect(folder, fleet.shared.nats_url, ids.hub(TD))
+            bus = await fleet.world.opened(connection, "cloudhub")
             await fleet.revoke(bus, "edge-1")
             await until(lambda: held("/cloud/cloudhub", "/node/edge-2"))
             await fleet.audit(env, what="entry", who="/node/edge-1", reason="removed")
