@@ -13,25 +13,21 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from measure import Figures, between, main, options, quantiles, say, usage
 
 from canopy.bus import Bus
-from canopy.bus.trust import HubTrust
 from canopy.contracts import catalogue as c
 from canopy.contracts.roles import SPIRE_INTEGRATION
 from canopy.contracts.wire import Beat, BeatAnswer
 from canopy.identity import ids
-from canopy.identity.builtin import Builtin
-from canopy.identity.hubkeys import HubKeys
-from canopy.identity.identity import BUNDLE_FILE, SVID_FILE, write_identity
 from canopy.testing.child import HOST, free_port
+from canopy.testing.domain import TD
 from canopy.testing.processes import Process, environment
-from canopy.testing.servers import NAME, hub
-from canopy.testing.trusted import TD, Trusted, minted
+from canopy.testing.world import World, open_world
 
 KNOCKING = Path(__file__).with_name("knocking.py")
 LINE_BYTES = 4 << 20
@@ -40,24 +36,18 @@ QUIET_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def fleet(folder: Path) -> AsyncIterator[tuple[Trusted, list[Process]]]:
+async def fleet(folder: Path) -> AsyncIterator[tuple[World, list[Process]]]:
     """A hub, and replicas that answer its callout."""
-    keys, authority, files = HubKeys.ensure(folder / "keys"), Builtin(folder / "authority", TD), folder / "hub-files"
-    write_identity(files, await minted(authority, ids.hub(TD), dns=(NAME,)))
-    trust = HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *keys.public)
-    async with AsyncExitStack() as stack:
-        running = await hub(folder / "hub", trust=trust)
-        stack.push_async_callback(running.server.kill)
-        world = Trusted(folder, authority, keys, trust, stack, running)
-        own = await world.files(authority, ids.cloud(TD, SPIRE_INTEGRATION))
+    async with open_world(folder, answers=None) as world:
+        own = await world.files(ids.cloud(TD, SPIRE_INTEGRATION))
         replicas = [_replica(f"replica-{number}", world, own) for number in (1, 2)]
         for replica in replicas:
-            stack.push_async_callback(replica.kill)
+            world.stack.push_async_callback(replica.kill)
         await asyncio.gather(*(replica.start() for replica in replicas))
         yield world, replicas
 
 
-def _replica(name: str, world: Trusted, identity: Path) -> Process:
+def _replica(name: str, world: World, identity: Path) -> Process:
     port, prefix = free_port(), "CANOPY_SPIRE_INTEGRATION_"
     own = {
         "CANOPY_NATS_URL": world.hub.client_url,
@@ -104,15 +94,15 @@ class Asking:
             self.seconds.append(time.monotonic() - began)
 
 
-async def _asking(world: Trusted) -> Asking:
+async def _asking(world: World) -> Asking:
     async def beat(message: Beat, place: Any) -> BeatAnswer:
         return BeatAnswer()
 
     cloud = await world.cloud("cloudhub")
     await cloud.serve(c.BEAT, beat, concurrency=100)
-    node = await world.node("there-already")
-    await world.run_leaf(node)
-    return Asking(await world.edge(node, "edgehub"), node.name)
+    node = "there-already"
+    await world.leaf(node)
+    return Asking(await world.edge("edgehub", node), node)
 
 
 async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
@@ -126,7 +116,7 @@ async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def _storm(arguments: argparse.Namespace, world: Trusted, replicas: list[Process], asking: Asking) -> Figures:
+async def _storm(arguments: argparse.Namespace, world: World, replicas: list[Process], asking: Asking) -> Figures:
     pids = {replica.name: replica.pid for replica in replicas} | {"hub": world.hub.server.pid}
     port = world.hub.leaf_port if arguments.kind == "leaf" else world.hub.server.ports[0]
     async with _knocking(arguments, world.folder / "authority", port) as others:

@@ -18,7 +18,7 @@ from canopy.identity.identity import Identity
 from canopy.identity.ids import SpiffeId
 from canopy.identity.tls import client_context
 from canopy.testing.child import HOST
-from canopy.testing.trusted import TD, minted
+from canopy.testing.domain import TD, minted
 
 PATIENCE_SECONDS = 60.0
 AGAIN_SECONDS = 0.5

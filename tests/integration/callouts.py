@@ -9,12 +9,13 @@ from canopy.runtime.metrics import Metrics
 from canopy.spire_integration.callout import Admission
 from canopy.spire_integration.core import Believed
 from canopy.spire_integration.counts import Counts
-from canopy.testing.trusted import TD, Answers
+from canopy.testing.admits import Answers
+from canopy.testing.domain import TD
 
 
 @dataclass(frozen=True, slots=True)
 class RealCallout:
-    """Given to `open_trusted`; nobody is revoked."""
+    """Given to `open_world`; nobody is revoked."""
 
     audit: AuditLog = field(default_factory=lambda: AuditLog("spire_integration"))
     believed: Believed = field(default_factory=Believed)

@@ -27,12 +27,11 @@ from canopy.contracts import wire
 from canopy.contracts.roles import STREAMS
 from canopy.edgehub import unit as edgehub
 from canopy.identity import ids
-from canopy.runtime.health import Health
-from canopy.runtime.settings import Shared, load
-from canopy.runtime.telemetry import Telemetry
-from canopy.testing.trusted import TD, Admits, Node, Trusted, open_trusted
+from canopy.testing.admits import Admits
+from canopy.testing.domain import TD
+from canopy.testing.node import Node
 from canopy.testing.wait import until
-from canopy.testing.world import running
+from canopy.testing.world import World, open_world, running
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("hostile")]
 OTHER_STREAMS = {f".{name}" for name in STREAMS if name != "TWINS"}
@@ -71,7 +70,7 @@ class Heard:
 
 @dataclass
 class Stage:
-    world: Trusted
+    world: World
     hub: Heard
     """In CLOUD, with every right: nobody of the system has it."""
     cloudhub: Bus
@@ -89,17 +88,14 @@ class Stage:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     admits = lambda keys: Admits(keys.issuer, more={GOD: Admitted("CLOUD", ALL)})  # noqa: E731
-    async with open_trusted(tmp_path_factory.mktemp("hostile"), admits) as world:
-        folder = await world.files(world.authority, ids.cloud(TD, "cloud"))
+    async with open_world(tmp_path_factory.mktemp("hostile"), answers=admits) as world:
+        folder = await world.files(ids.cloud(TD, "cloud"))
         god = await world.connect(folder, world.hub.client_url, ids.hub(TD), name=GOD)
         cloudhub = await world.cloud("cloudhub")
         await _served(cloudhub)
-        victim = await world.node(VICTIM)
-        await world.run_leaf(victim)
-        pushed, seen = await _seen(world, victim)
-        shared = load(Shared, {"node_name": VICTIM, "data_dir": world.folder / "data"})
-        connection = await world.at_leaf(victim, victim.id("edgehub"))
-        environment = Environment(shared, connection, Telemetry("edgehub", enabled=False), Health("edgehub"))
+        await world.leaf(VICTIM)
+        pushed, seen = await _seen(world.nodes[VICTIM])
+        environment = await world.environment("edgehub", VICTIM)
         async with running(edgehub.build(environment)):
             await until(lambda: _up(environment), 20)
             yield Stage(world, await Heard(god).all(), cloudhub, environment, pushed, seen)
@@ -122,11 +118,8 @@ async def _served(cloudhub: Bus) -> None:
     await cloudhub.serve(c.PAGE, page, concurrency=8)
 
 
-async def _seen(world: Trusted, victim: Node) -> tuple[list[bytes], list[tuple[str, bytes]]]:
-    metamanager, edgehub_too = (
-        await world.edge(victim, "metamanager"),
-        await world.at_leaf(victim, victim.id("edgehub")),
-    )
+async def _seen(victim: Node) -> tuple[list[bytes], list[tuple[str, bytes]]]:
+    metamanager, edgehub_too = await victim.bus("metamanager"), await victim.at_leaf("edgehub")
     pushed, seen = list[bytes](), list[tuple[str, bytes]]()
 
     async def push(message: wire.Push, place: Any) -> None:

@@ -11,34 +11,37 @@ import aiomqtt
 import pytest
 import pytest_asyncio
 from callouts import RealCallout
-from mqtt_peers import client, may_subscribe, topic
+from mqtt_peers import may_subscribe, topic
 
 from canopy.bus import Connection
 from canopy.bus.client import Dial
 from canopy.bus.matrix import DEVICE, NODE, Peer, at_hub, at_leaf, cell, families
-from canopy.bus.rights import app_rights, device_rights
 from canopy.identity import ids
 from canopy.identity.natsjwt import Nkey
 from canopy.identity.tls import client_context
-from canopy.testing.trusted import TD, Trusted, open_trusted
+from canopy.testing.domain import TD
 from canopy.testing.wait import until
+from canopy.testing.world import World, open_world
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("permissions")]
 FAMILIES = families()
 CALLOUT = RealCallout()
-WATCHER = ids.local(TD, NODE, "watcher")
+WATCHER = "watcher"
 """Nobody's user but the test's: it hears all that comes through."""
 LAMP, APP = ids.device(TD, NODE, *DEVICE), ids.app(TD, NODE, "shop")
 VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "(.*)"', re.IGNORECASE)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trusted]:
-    async with open_trusted(tmp_path_factory.mktemp("permissions"), CALLOUT) as found:
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with open_world(tmp_path_factory.mktemp("permissions"), answers=CALLOUT) as found:
         node = await found.node(NODE)
-        node.with_devices((LAMP, device_rights(*DEVICE, NODE)), (APP, app_rights(NODE)))
-        await found.run_leaf(node)
-        watched = node.leaf.config.text().replace("    users: [\n", f'    users: [\n      {{ user: "{WATCHER}" }}\n', 1)
+        node.invite(LAMP, APP)
+        await found.leaf(NODE)
+        assert node.leaf.config is not None
+        watched = node.leaf.config.text().replace(
+            "    users: [\n", f'    users: [\n      {{ user: "{node.id(WATCHER)}" }}\n', 1
+        )
         node.leaf.server.configure(watched)
         node.leaf.server.reload()
         yield found
@@ -72,7 +75,7 @@ def expected(peer: Peer) -> set[tuple[str, str]]:
     return {(way, f.address) for f in FAMILIES for way in cell(peer, f) if way == "s" or not set(f.address) & set("*>")}
 
 
-KEYS: dict[str, Callable[[Trusted], Nkey]] = {
+KEYS: dict[str, Callable[[World], Nkey]] = {
     "spire_integration": lambda world: world.keys.cloud,
     "its callout": lambda world: world.keys.auth,
     "its system": lambda world: world.keys.sys,
@@ -80,7 +83,7 @@ KEYS: dict[str, Callable[[Trusted], Nkey]] = {
 
 
 @pytest.mark.parametrize("peer", [p for p in at_hub() if p.way != "leaf node"], ids=lambda p: p.name)
-async def test_a_unit_at_the_hub_may_what_its_column_says(peer: Peer, world: Trusted) -> None:
+async def test_a_unit_at_the_hub_may_what_its_column_says(peer: Peer, world: World) -> None:
     unit, key = ("spire_integration", KEYS[peer.name](world)) if peer.name in KEYS else (peer.name, None)
     connection = await world.at_hub(unit, key)
     assert await tried(connection) == expected(peer)
@@ -88,9 +91,8 @@ async def test_a_unit_at_the_hub_may_what_its_column_says(peer: Peer, world: Tru
 
 
 @pytest.mark.parametrize("peer", [p for p in at_leaf() if p.way == "NATS"], ids=lambda p: p.name)
-async def test_a_unit_at_the_leaf_may_what_its_column_says(peer: Peer, world: Trusted) -> None:
-    node = world.nodes[NODE]
-    connection = await world.at_leaf(node, node.id(peer.name))
+async def test_a_unit_at_the_leaf_may_what_its_column_says(peer: Peer, world: World) -> None:
+    connection = await world.nodes[NODE].at_leaf(peer.name)
     assert await tried(connection) == expected(peer)
     await connection.close(False)
 
@@ -99,19 +101,16 @@ MQTT_IDS = {"a device": LAMP, "an app": APP}
 
 
 @pytest.mark.parametrize("peer", [p for p in at_leaf() if p.way == "MQTT"], ids=lambda p: p.name)
-async def test_who_speaks_mqtt_at_the_leaf_may_what_its_column_says(peer: Peer, world: Trusted) -> None:
+async def test_who_speaks_mqtt_at_the_leaf_may_what_its_column_says(peer: Peer, world: World) -> None:
     node = world.nodes[NODE]
-    assert node.leaf is not None
-    watcher = await until(lambda: world.at_leaf(node, WATCHER), 20)
+    watcher = await until(lambda: node.at_leaf(WATCHER), 20)
     came: list[tuple[str, bytes]] = []
 
     async def take(message: Any) -> None:
         came.append((message.subject, message.data))
 
     await watcher.subscribe(">", take)
-    identity = await world.files(node.authority, MQTT_IDS[peer.name])
-    roots = node.folder / "leaf" / "bundle.pem"
-    async with client(node.leaf.mqtt_port, identity, roots) as one:
+    async with await node.mqtt(MQTT_IDS[peer.name], timeout=5) as one:
         subscribed = {("s", f.address) for f in FAMILIES if await may_subscribe(one, f.address)}
         published = await _published(one, peer.name.encode(), came)
     assert subscribed | published == expected(peer)
@@ -129,24 +128,22 @@ async def _published(one: aiomqtt.Client, mark: bytes, came: list[tuple[str, byt
     return {("p", subject) for subject in arrived}
 
 
-async def test_a_unit_speaks_no_mqtt_and_a_device_no_nats(world: Trusted) -> None:
+async def test_a_unit_speaks_no_mqtt_and_a_device_no_nats(world: World) -> None:
     node = world.nodes[NODE]
-    assert node.leaf is not None
-    unit = await world.files(node.authority, node.id("devicetwin"))
     with pytest.raises(aiomqtt.MqttError):
-        async with client(node.leaf.mqtt_port, unit, node.folder / "leaf" / "bundle.pem"):
+        async with await node.mqtt(node.id("devicetwin"), timeout=5):
             pass
-    await _refused(world, node.leaf.client_url, node.id("leaf"), await world.files(node.authority, LAMP))
+    await _refused(world, node.leaf.client_url, node.id("leaf"), await node.files(LAMP))
 
 
 @pytest.mark.parametrize("who", ["edgehub", "hub", "spire_integration"])
-async def test_a_certificate_of_the_fleet_without_a_place_is_refused_and_audited(who: str, world: Trusted) -> None:
+async def test_a_certificate_of_the_fleet_without_a_place_is_refused_and_audited(who: str, world: World) -> None:
     id = ids.hub(TD) if who == "hub" else ids.cloud(TD, who)
-    await _refused(world, world.hub.client_url, ids.hub(TD), await world.files(world.authority, id))
+    await _refused(world, world.hub.client_url, ids.hub(TD), await world.files(id))
     assert str(id) in CALLOUT.refusals()
 
 
-async def _refused(world: Trusted, url: str, peer: ids.SpiffeId, identity: Any) -> None:
+async def _refused(world: World, url: str, peer: ids.SpiffeId, identity: Any) -> None:
     """A connection is tried, and the server ends it for want of a right to be there."""
     tls, refused = client_context(identity, frozenset({peer})), []
 

@@ -26,9 +26,10 @@ from canopy.identity import ids
 from canopy.identity.identity import Identity, write_identity
 from canopy.identity.sources import AuthoritySource, Source
 from canopy.runtime.telemetry import Telemetry
+from canopy.testing.domain import TD, minted
 from canopy.testing.servers import NAME
-from canopy.testing.trusted import TD, Trusted, minted, open_trusted
 from canopy.testing.wait import until
+from canopy.testing.world import HUB_FILES, World, open_world
 
 BETWEEN_SECONDS = {"say": 0.1, "ask": 0.2, "write": 0.2}
 """Between two messages of a talk."""
@@ -133,7 +134,7 @@ class Talk:
 async def test_nothing_is_lost_while_every_certificate_ends_many_times_under_load(
     identities: int, lives: int, ttl_seconds: float, tmp_path: Path
 ) -> None:
-    async with open_trusted(tmp_path, RealCallout()) as world:
+    async with open_world(tmp_path, answers=RealCallout()) as world:
         once = Once(await minted(world.authority, ids.cloud(TD, "cloudhub"), ttl_seconds))
         careless = await _member(world, "cloudhub", once)
         await LastValues(careless.bus, "TWINS").ensure(max_msgs_per_subject=-1)
@@ -160,7 +161,7 @@ async def test_nothing_is_lost_while_every_certificate_ends_many_times_under_loa
         )
 
 
-async def _talks(world: Trusted, many: int, ttl_seconds: float) -> list[Talk]:
+async def _talks(world: World, many: int, ttl_seconds: float) -> list[Talk]:
     """A third of each way."""
     talks: list[Talk] = []
 
@@ -186,7 +187,7 @@ def _units(way: str) -> tuple[str, str]:
     return "cloudhub", UNITS[way]
 
 
-async def _member(world: Trusted, unit: str, source: Source) -> Member:
+async def _member(world: World, unit: str, source: Source) -> Member:
     expected = frozenset({ids.hub(TD)})
     connection = await Connection.open(world.hub.client_url, name=unit, identity=source, expected=expected)
     world.stack.push_async_callback(connection.close, False)
@@ -196,12 +197,12 @@ async def _member(world: Trusted, unit: str, source: Source) -> Member:
 
 
 @asynccontextmanager
-async def _hub_renewed(world: Trusted, ttl_seconds: float) -> AsyncIterator[list[int]]:
+async def _hub_renewed(world: World, ttl_seconds: float) -> AsyncIterator[list[int]]:
     """The hub's own certificate ends as well, and its server reads the next one; the serials, as they come."""
     source, serials = AuthoritySource(world.authority, ids.hub(TD), ttl_seconds=ttl_seconds, dns=(NAME,)), list[int]()
 
     def given(identity: Identity) -> None:
-        write_identity(world.folder / "hub-identity", identity)
+        write_identity(world.folder / HUB_FILES, identity)
         world.hub.server.reload()
         serials.append(identity.svid.serial)
 

@@ -22,10 +22,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from mqtt_peers import client, topic
+from mqtt_peers import topic
 from raw_leaf import NotAdmitted, RawLeaf, context_of
 
-from canopy.bus.rights import device_rights
 from canopy.bus.trust import tls_block
 from canopy.contracts import catalogue as c
 from canopy.identity import ids, keys
@@ -35,9 +34,10 @@ from canopy.identity.ids import SpiffeId
 from canopy.identity.svid import Svid
 from canopy.testing.child import HOST, free_port
 from canopy.testing.clock import FrozenClock
+from canopy.testing.domain import TD, minted
 from canopy.testing.servers import NatsServer
-from canopy.testing.trusted import TD, Trusted, minted, open_trusted
 from canopy.testing.wait import until
+from canopy.testing.world import HUB_FILES, World, open_world
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("strangers")]
 NODE, OTHER = "edge.1", "edge-2"
@@ -45,22 +45,20 @@ LAMP, SPY = (ids.device(TD, NODE, "default", name) for name in ("lamp", "spy"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trusted]:
-    async with open_trusted(tmp_path_factory.mktemp("strangers"), RealCallout()) as found:
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with open_world(tmp_path_factory.mktemp("strangers"), answers=RealCallout()) as found:
         for name in (NODE, OTHER):
             node = await found.node(name)
-            node.with_devices(
-                *((ids.device(TD, name, "default", d), device_rights("default", d, name)) for d in ("lamp", "spy"))
-            )
-            await found.run_leaf(node)
+            node.invite(*(ids.device(TD, name, "default", device) for device in ("lamp", "spy")))
+            await found.leaf(name)
         yield found
 
 
 # --- who has no good certificate -------------------------------------------------------------------------------------
-Make = Callable[[Trusted, Builtin, SpiffeId], Awaitable[Identity]]
+Make = Callable[[World, Builtin, SpiffeId], Awaitable[Identity]]
 
 
-async def tampered(world: Trusted, authority: Builtin, id: SpiffeId) -> Identity:
+async def tampered(world: World, authority: Builtin, id: SpiffeId) -> Identity:
     """One byte of the signature is another one."""
     good = await minted(authority, id)
     leaf = x509.load_pem_x509_certificate(good.svid.chain_pem)
@@ -71,7 +69,7 @@ async def tampered(world: Trusted, authority: Builtin, id: SpiffeId) -> Identity
     return Identity(svid, good.bundle)
 
 
-async def ended(world: Trusted, authority: Builtin, id: SpiffeId) -> Identity:
+async def ended(world: World, authority: Builtin, id: SpiffeId) -> Identity:
     """Minted by the same roots, for a minute that is over."""
     clock = FrozenClock(round((time.time() - 600) * 1000))
     earlier = Builtin(authority._folder, authority.trust_domain, clock=clock)
@@ -79,20 +77,20 @@ async def ended(world: Trusted, authority: Builtin, id: SpiffeId) -> Identity:
     return Identity(found.svid, await authority.bundle())
 
 
-async def foreign(world: Trusted, authority: Builtin, id: SpiffeId) -> Identity:
+async def foreign(world: World, authority: Builtin, id: SpiffeId) -> Identity:
     """Of another authority that calls itself the same."""
     other = Builtin(world.folder / "foreign" / id.trust_domain, id.trust_domain)
     return Identity((await minted(other, id)).svid, await authority.bundle())
 
 
-async def of_a_nodes_own_authority(world: Trusted, authority: Builtin, id: SpiffeId) -> Identity:
+async def of_a_nodes_own_authority(world: World, authority: Builtin, id: SpiffeId) -> Identity:
     """What whoever has a node can make: a certificate of that node's authority, for a unit there."""
     node = world.nodes[NODE if authority.trust_domain != world.nodes[NODE].authority.trust_domain else OTHER]
     return Identity((await minted(node.authority, node.id("edgehub"))).svid, await authority.bundle())
 
 
 async def of_a_nodes_own_authority_for_somebody_of_the_fleet(
-    world: Trusted, authority: Builtin, id: SpiffeId
+    world: World, authority: Builtin, id: SpiffeId
 ) -> Identity:
     """The same, with the name of whom it would be: its owner has the key of the root."""
     own = world.nodes[NODE if authority.trust_domain != world.nodes[NODE].authority.trust_domain else OTHER].authority
@@ -100,7 +98,7 @@ async def of_a_nodes_own_authority_for_somebody_of_the_fleet(
     return Identity((await minted(posing, id)).svid, await authority.bundle())
 
 
-async def signed_by_itself(world: Trusted, authority: Builtin, id: SpiffeId) -> Identity:
+async def signed_by_itself(world: World, authority: Builtin, id: SpiffeId) -> Identity:
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "whoever")])
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(id))])
@@ -120,13 +118,12 @@ MAKES: list[Make] = [
 
 
 @pytest.mark.parametrize("make", MAKES, ids=lambda make: make.__name__)
-async def test_who_has_no_good_certificate_gets_into_no_port(make: Make, world: Trusted) -> None:
+async def test_who_has_no_good_certificate_gets_into_no_port(make: Make, world: World) -> None:
     node = world.nodes[NODE]
-    assert node.leaf is not None
-    fleet = world.folder / "hub-identity" / "bundle.pem"
+    fleet = world.folder / HUB_FILES / "bundle.pem"
     at = [
         (_port(world.hub.client_url), world.authority, ids.cloud(TD, "cloudhub"), fleet),
-        (_port(node.leaf.client_url), node.authority, node.id("edgehub"), node.folder / "leaf" / "bundle.pem"),
+        (_port(node.leaf.client_url), node.authority, node.id("edgehub"), node.roots),
     ]
     for port, authority, id, roots in at:
         assert await _greeted(port, await _written(world, await minted(authority, id)), roots), "a good one is let in"
@@ -134,17 +131,16 @@ async def test_who_has_no_good_certificate_gets_into_no_port(make: Make, world: 
     bad = await _written(world, await make(world, world.authority, ids.node(TD, OTHER)))
     with pytest.raises(NotAdmitted):
         await RawLeaf.open(world.hub.leaf_port, context_of(bad, fleet), "stranger")
-    own, mqtt = node.folder / "leaf" / "bundle.pem", node.leaf.mqtt_port
+    own, mqtt = node.roots, node.leaf.mqtt_port
     assert await _connected(mqtt, await _written(world, await minted(node.authority, LAMP)), own), (
         "a good one is let in"
     )
     assert not await _connected(mqtt, await _written(world, await make(world, node.authority, LAMP)), own)
 
 
-async def test_who_has_no_certificate_gets_into_no_port(world: Trusted) -> None:
+async def test_who_has_no_certificate_gets_into_no_port(world: World) -> None:
     node = world.nodes[NODE]
-    assert node.leaf is not None
-    own, fleet = node.folder / "leaf" / "bundle.pem", world.folder / "hub-identity" / "bundle.pem"
+    own, fleet = node.roots, world.folder / HUB_FILES / "bundle.pem"
     assert not await _greeted(_port(world.hub.client_url), None, fleet)
     assert not await _greeted(_port(node.leaf.client_url), None, own)
     with pytest.raises(NotAdmitted):
@@ -152,7 +148,7 @@ async def test_who_has_no_certificate_gets_into_no_port(world: Trusted) -> None:
     assert not await _connected(node.leaf.mqtt_port, None, own)
 
 
-async def test_a_leaf_believes_no_hub_that_is_not_the_fleets(world: Trusted) -> None:
+async def test_a_leaf_believes_no_hub_that_is_not_the_fleets(world: World) -> None:
     """A node's certificate, which the fleet's authority signed, makes no hub of whoever stole it."""
     thief, deceived = await world.node("thief"), await world.node("deceived")
     stolen, port = thief.folder / "link", free_port()
@@ -161,7 +157,7 @@ async def test_a_leaf_believes_no_hub_that_is_not_the_fleets(world: Trusted) -> 
     false_hub = await NatsServer.open(config, world.folder / "false", (port,))
     real, world.hub = world.hub, replace(world.hub, leaf_ports=(port,))
     try:
-        running = await world.run_leaf(deceived)
+        running = await world.leaf(deceived.name)
         await until(lambda: re.search(r"TLS leafnode handshake error: .*x509", running.server.log.read_text()), 15)
         assert "x509" in running.server.log.read_text()
     finally:
@@ -173,12 +169,11 @@ async def test_a_leaf_believes_no_hub_that_is_not_the_fleets(world: Trusted) -> 
 CLOUD_UPDATED = "twin.cloud_updated"
 
 
-async def test_a_device_that_would_be_another_changes_nothing(world: Trusted) -> None:
+async def test_a_device_that_would_be_another_changes_nothing(world: World) -> None:
     """By its topics, of any QoS and retained; by a last will; by its client id, whose session it would go on with."""
     node = world.nodes[NODE]
-    assert node.leaf is not None
-    port, roots, came = node.leaf.mqtt_port, node.folder / "leaf" / "bundle.pem", list[tuple[str, bytes]]()
-    twin = await world.at_leaf(node, node.id("devicetwin"))
+    came = list[tuple[str, bytes]]()
+    twin = await node.at_leaf("devicetwin")
 
     async def take(message: Any) -> None:
         came.append((message.subject, message.data))
@@ -188,11 +183,10 @@ async def test_a_device_that_would_be_another_changes_nothing(world: Trusted) ->
     await twin.flush()
     lamps = {"namespace": "default", "name": "lamp"}
     update, result = c.TWIN_UPDATE.at(**lamps), c.TWIN_UPDATE_RESULT.at(**lamps)
-    lamp, spy = await world.files(node.authority, LAMP), await world.files(node.authority, SPY)
-    async with client(port, lamp, roots, identifier="lamp", clean_session=False) as one:
+    async with await node.mqtt(LAMP, identifier="lamp", clean_session=False) as one:
         await one.subscribe(topic(result), qos=1)
     will = aiomqtt.Will(topic(update), b"spoofed", qos=1)
-    async with client(port, spy, roots, identifier="lamp", clean_session=False, will=will) as one:
+    async with await node.mqtt(SPY, identifier="lamp", clean_session=False, will=will) as one:
         for subject in (update, update.replace("twin.update", CLOUD_UPDATED), c.STATE_UPDATE.at(**lamps)):
             for qos in (0, 1, 2):
                 await one.publish(topic(subject), b"spoofed", qos=qos, retain=True)
@@ -205,10 +199,10 @@ async def test_a_device_that_would_be_another_changes_nothing(world: Trusted) ->
                 async for heard in one.messages:
                     raise AssertionError(f"it heard {heard.topic}")
     will = aiomqtt.Will(topic(c.TWIN_UPDATE.at(namespace="default", name="spy")), b"its own will", qos=1)
-    async with client(port, spy, roots, will=will) as one:
+    async with await node.mqtt(SPY, will=will) as one:
         one._client._sock_close()
         await until(lambda: len(came) == 2, 10)
-    async with client(port, lamp, roots, identifier="lamp") as one:
+    async with await node.mqtt(LAMP, identifier="lamp") as one:
         await one.publish(topic(update), b"the lamp's", qos=1)
         await until(lambda: len(came) == 3, 10)
     assert [body for _, body in came] == [b"its own", b"its own will", b"the lamp's"]
@@ -251,7 +245,7 @@ def _context(identity: Path | None, roots: Path) -> ssl.SSLContext:
     return context
 
 
-async def _written(world: Trusted, identity: Identity) -> Path:
+async def _written(world: World, identity: Identity) -> Path:
     folder = world.folder / "tried" / uuid.uuid4().hex
     write_identity(folder, identity)
     return folder
