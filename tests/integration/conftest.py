@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from own_certificates import Device, provision
 from stories import Stories
 from talk import Talk, device, node, talk
 
@@ -16,12 +17,20 @@ from canopy.testing.system import System
 MODES = [pytest.param(mode, marks=pytest.mark.xdist_group(mode)) for mode in ("folded", "split")]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One event loop for the session: the system's clients live in it."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """One event loop for the session: the system's clients live in it. And `one_mode` leaves out the other one."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents and item.get_closest_marker("asyncio"):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+    if twice := [item for item in items if _in_the_other_mode(item)]:
+        items[:] = [item for item in items if item not in twice]
+        config.hook.pytest_deselected(items=twice)
+
+
+def _in_the_other_mode(item: pytest.Item) -> bool:
+    marker, call = item.get_closest_marker("one_mode"), getattr(item, "callspec", None)
+    return bool(marker and call and call.params["system"] != marker.args[0])
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=MODES)
@@ -49,6 +58,16 @@ async def one(stories: Stories) -> AsyncIterator[Talk]:
         await stories.create(name)
         await stories.known_at_the_edge(client)
         yield client
+    await stories.kube.delete("Device", name)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def certified(stories: Stories) -> AsyncIterator[Device]:
+    """A device of the first node with a certificate of its own: it goes straight to the gateway. The plain port is
+    edgeidentity's, and goes with it."""
+    name = f"c-{uuid.uuid4().hex[:8]}"
+    await stories.create(name)
+    yield await provision(stories.system, name, stories.system.node().name)
     await stories.kube.delete("Device", name)
 
 

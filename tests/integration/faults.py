@@ -31,6 +31,7 @@ class Faults:
             "half of the edge is killed": self.half_of_the_edge_killed,
             "the hub is away": self.hub_away,
             "the hub has lost its store": self.hub_lost_its_store,
+            "the hub lets nobody in": self.nobody_let_in,
             "a leaf is killed": self.leaf_killed,
             "the links flap": self.links_flap,
             "the links freeze": self.links_freeze,
@@ -62,6 +63,15 @@ class Faults:
         shutil.rmtree(server.directory / "js")
         self._eyes.forgive(FORGIVEN_SECONDS)
         await server.start()
+
+    async def nobody_let_in(self) -> None:
+        """Who would is dead, and every leaf has to come again."""
+        judge = self._system.processes()["spire_integration"]
+        await judge.kill()
+        await asyncio.gather(*(link.cut() for link in self._links()))
+        await asyncio.gather(*(link.join() for link in self._links()))
+        await asyncio.sleep(self._rng.uniform(0.5, 3))
+        await judge.start()
 
     async def leaf_killed(self) -> None:
         node = self._rng.choice(list(self._system.nodes.values()))

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.server, pytest.mark.xdist_group("audit")]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stories(tmp_path: Path) -> AsyncIterator[Stories]:
-    async with System(tmp_path, identities=True) as system, system.kube() as kube, system.api() as api:
+    async with System(tmp_path) as system, system.kube() as kube, system.api() as api:
         told = Stories(system, kube, api)
         await told.prepare()
         yield told

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -14,16 +15,17 @@ from pathlib import Path
 
 import pytest
 from faults import Faults, crashes
+from own_certificates import provision
 from players import SILENT, Players
 from stories import Stories
 from watching import Eyes, live, statuses
 
-from canopy.bus.config import EDGE
 from canopy.testing import light
-from canopy.testing.child import HOST, free_port
-from canopy.testing.processes import Process
-from canopy.testing.servers import Link, leaf
-from canopy.testing.system import RUN, System
+from canopy.testing.child import HOST
+from canopy.testing.fleet import Home
+from canopy.testing.nodes import Node
+from canopy.testing.system import System
+from canopy.testing.units import ready
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
@@ -59,14 +61,17 @@ async def test_a_walk_over_faults_ends_right_after_each_of_them(stories: Stories
 
 @contextlib.asynccontextmanager
 async def _devices(stories: Stories, rng: random.Random) -> AsyncIterator[list[Players]]:
-    """Devices on both nodes, which report without end."""
+    """Devices on both nodes, each with a certificate of its own, which report without end."""
     mark, found = uuid.uuid4().hex[:6], list[Players]()
     async with contextlib.AsyncExitStack() as stack:
         for node in stories.system.nodes.values():
             names = [f"c{mark}-{node.name}-{i}" for i in range(DEVICES_PER_NODE)]
             for name in names:
                 await stories.create(name, on=node.name)
-            found.append(await stack.enter_async_context(Players(node.mqtt_port, names, rng).playing()))
+            known = await asyncio.gather(*(provision(stories.system, name, node.name) for name in names))
+            contexts = {one.name: one.tls for one in known}
+            players = Players(node.home.mqtt_tls_port, names, rng, contexts=contexts)
+            found.append(await stack.enter_async_context(players.playing()))
         await _all_answered(found)
         yield found
     for name in (name for players in found for name in players.names):
@@ -131,6 +136,7 @@ def _nothing_crashed_and_little_was_said(system: System, before: dict[Path, int]
         assert len(said) < LOG_BYTES, f"{name} has written {len(said)} bytes: {said[-2000:]}"
 
 
+@pytest.mark.one_mode("split")
 async def test_100_devices_that_changed_while_the_hub_was_away_are_right_within_5_s(stories: Stories) -> None:
     """Once 16 of them were, and the others when something else changed: a worker with a full hand slept on. And those
     whose Device was edited meanwhile were up to 25 s late: their looks had failed again and again."""
@@ -150,6 +156,7 @@ async def test_100_devices_that_changed_while_the_hub_was_away_are_right_within_
     await asyncio.gather(*(stories.kube.delete("Device", name) for name in names))
 
 
+@pytest.mark.one_mode("split")
 async def test_reports_during_a_short_freeze_of_the_link_are_shown_when_it_is_over(stories: Stories) -> None:
     """Once 5 s later: a batch whose every row had changed since held the next one up."""
     async with _devices(stories, random.Random(1)) as players:
@@ -161,6 +168,7 @@ async def test_reports_during_a_short_freeze_of_the_link_are_shown_when_it_is_ov
             await _right(stories, players)
 
 
+@pytest.mark.one_mode("folded")
 async def test_a_device_made_right_after_a_long_absence_of_kubernetes_reaches_its_node_within_5_s(
     stories: Stories,
 ) -> None:
@@ -185,6 +193,7 @@ async def test_a_hub_that_lost_its_store_has_all_streams_again(stories: Stories)
     await until(lambda: all((made / name).is_dir() for name in ("TWINS", "SESSIONS", "CLUSTER")), 10)
 
 
+@pytest.mark.one_mode("folded")
 async def test_two_machines_with_one_identity_are_said_loudly_and_one_alone_is_right_again(
     stories: Stories, tmp_path: Path
 ) -> None:
@@ -200,20 +209,15 @@ async def test_two_machines_with_one_identity_are_said_loudly_and_one_alone_is_r
 
 @contextlib.asynccontextmanager
 async def _second_machine(system: System, folder: Path) -> AsyncIterator[None]:
-    """Bears the identity of the first node, behind a link of its own."""
-    name, health = system.node().name, free_port()
-    link = await Link.open(system.hub.leaf_port)
-    second = await leaf(folder / "leaf", name, system.hub.leaf_url(name, link.port))
-    own = {"NATS_URL": second.client_url, "NATS_USER": EDGE, "NATS_PASSWORD": second.passwords[EDGE]}
-    own |= {"NODE_NAME": name, "DATA_DIR": str(folder), "HEALTH_LISTEN": f"{HOST}:{health}"}
-    settings = {f"CANOPY_{key}": value for key, value in own.items()}
-    hub = Process("second edgehub", (*RUN, "edgehub"), folder / "edgehub.log", settings, health)
+    """A copy of the first node's files, behind a link of its own."""
+    shutil.copytree(system.home().identity, folder / "identity", ignore=shutil.ignore_patterns("*.sock", "nats.conf"))
+    node = await Node.begin(Home(system.node().name, folder), system.hub, False, system.units, "second")
     try:
-        await hub.start()
+        await node.start_leaf()
+        await ready(node.edge.values())
         yield
     finally:
-        await asyncio.gather(hub.kill(), second.server.kill())
-        await link.close()
+        await node.kill()
 
 
 async def test_a_light_flipped_during_faults_is_shown_as_it_is_when_they_are_over(stories: Stories) -> None:

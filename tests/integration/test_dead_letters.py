@@ -16,15 +16,13 @@ from talk import Talk
 
 from canopy.testing.wait import until
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.one_mode("split")]  # bugs are put into single units
 MESSAGES = 101
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def buggy(stories: Stories) -> AsyncIterator[Stories]:
     """The system with bugs in DeviceTwin and DeviceController."""
-    if not stories.system.split:
-        pytest.skip("bugs are put into single units; folded units run the same code")
     system = stories.system
     async with with_bugs(system.unit("devicetwin")), with_bugs(system.unit("devicecontroller")):
         yield stories

@@ -84,7 +84,7 @@ class World:
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("identities")
     async with (
-        System(folder, split=SPLIT, identities=True, replicas=2) as system,
+        System(folder, split=SPLIT, replicas=2) as system,
         system.kube() as kube,
         system.api() as api,
     ):

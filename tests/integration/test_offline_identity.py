@@ -52,7 +52,7 @@ async def away(tmp_path: Path) -> AsyncIterator["Away"]:
     join = {"LISTEN": f"{HOST}:{port}", "URL": f"https://{HOST}:{renewing.port}"}
     settings = SETTINGS | {f"SPIRE_INTEGRATION_JOIN_{key}": value for key, value in join.items()}
     async with (
-        System(tmp_path, identities=True, settings=settings) as system,
+        System(tmp_path, settings=settings) as system,
         system.kube() as kube,
         system.api() as api,
     ):

@@ -20,6 +20,7 @@ async def _is(stories: Stories, condition: str) -> str:
 
 
 @pytest.mark.timeout(150)
+@pytest.mark.one_mode("folded")
 async def test_a_node_is_ready_soon_after_it_comes_and_not_ready_40_s_after_it_went(stories: Stories) -> None:
     node = stories.system.node("node")
 

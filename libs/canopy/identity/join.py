@@ -30,6 +30,8 @@ REFUSED_SECONDS = 60.0
 LOOK_SECONDS = 30.0
 """A machine that slept has not heard its clock."""
 LEAST_SECONDS = 1.0
+NOT_JOINED_SECONDS = 0.2
+"""Between two looks for files; nobody is asked."""
 FAILURES = (Unreachable, NotTheEndpoint, JoinRefused, BadWords, BadSvid, Untrusted, BadId)
 """What an exchange with the endpoint raises."""
 
@@ -185,7 +187,7 @@ class JoinSource:
 
     def _again_seconds(self, e: Exception) -> float:
         if isinstance(e, NotJoined):
-            return LEAST_SECONDS  # nobody is asked; somebody may be joining just now
+            return NOT_JOINED_SECONDS  # somebody may be joining just now
         if isinstance(e, JoinRefused) and not e.passes:
             return REFUSED_SECONDS * self._rng.uniform(0.5, 1.5)
         asked = e.retry_after_seconds if isinstance(e, JoinRefused) else 0.0

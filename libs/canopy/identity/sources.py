@@ -20,6 +20,8 @@ __all__ = [
 ]  # fmt: skip
 
 LOOK_SECONDS = 1.0
+FIRST_LOOK_SECONDS = 0.1
+"""While there is none yet: whoever waits for it can do nothing else."""
 TELL_SECONDS = 60.0
 BUNDLE_SECONDS = 5.0
 """How often an authority is asked for its roots: as SPIRE's agent does."""
@@ -71,7 +73,7 @@ class FileSource:
                 found = read_identity(self._folder)
             except NoIdentity as e:
                 self._told.waiting(str(e))
-                await self._clock.sleep(LOOK_SECONDS)
+                await self._clock.sleep(FIRST_LOOK_SECONDS)
             else:
                 self._told.over()
                 self._seen = looked

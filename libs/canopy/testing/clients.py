@@ -1,6 +1,8 @@
 """Small clients of the whole system's outside: Kubernetes' API and the fleet API. For tests and the demo."""
 
+import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -10,8 +12,10 @@ import httpx
 import yaml
 
 from canopy.kube.connection import Connection, open_connection
+from canopy.testing.child import LOOK_SECONDS
 
 CALL_SECONDS = 10.0
+TOKEN_SECONDS = 60.0
 DEVICE_API = "/apis/devices.kubeedge.io/v1beta1"
 HOMES = {
     "Device": (DEVICE_API, "devices", True),
@@ -158,6 +162,19 @@ class FleetClient(Client):
 
     async def post(self, path: str, body: Any) -> Any:
         return await self.call("POST", path, body)
+
+    async def node_token(self, node: str, seconds: float = TOKEN_SECONDS) -> str:
+        """With which a machine joins as `node`: as soon as there is a cloud that gives one. Raises Refused,
+        httpx.TransportError."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return str((await self.post(f"nodes/{node}/token", {}))["token"])
+            except (httpx.TransportError, Refused) as e:
+                passes = not isinstance(e, Refused) or e.status >= httpx.codes.INTERNAL_SERVER_ERROR
+                if not passes or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def set_desired(self, namespace: str, name: str, desired: dict[str, str], traceparent: str = "") -> Any:
         """Set desired values of a device, in a trace if one is named."""

@@ -1,11 +1,10 @@
-"""Both trusts on this machine, for a `System` with identities.
+"""Both trusts on this machine, for a `System`.
 
 The fleet's: keys of the hub, the built-in authority, and spire_integration's replicas, which write the identities of
 hub and cloud before anything can connect. A node's: what edgeidentity keeps in a folder of the node.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,26 +16,30 @@ from canopy.identity.join import Credential, join
 from canopy.identity.joining_words import parse
 from canopy.testing.child import HOST, LOOK_SECONDS, free_port
 from canopy.testing.processes import READY_SECONDS, NotReady, Process
-from canopy.testing.servers import LEAF_MEMORY, NAME, NatsServer, RunningLeaf
+from canopy.testing.servers import LEAF_MEMORY, NAME, NatsServer, RunningHub, RunningLeaf, hub
+from canopy.testing.units import Units
 
 TRUST_DOMAIN = "canopy.test"
-Make = Callable[[str, tuple[str, ...], Mapping[str, str]], Process]
-"""(name, units, settings) -> a process of units."""
 
 
 @dataclass
 class Trust:
     """`directory` holds keys, authority and identities; `hub_ports` and `leaf_ports` are where the hub's servers will
-    listen."""
+    listen, `hub_folder` is theirs."""
 
     directory: Path
+    hub_folder: Path
     hub_ports: tuple[int, ...]
     leaf_ports: tuple[int, ...]
-    logs: tuple[Path, ...]
-    """The hub's, one a server: each replica audits what TLS refuses at one of them."""
     replicas: int
-    make: Make
+    units: Units
     processes: dict[str, Process] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, directory: Path, hub_servers: int, replicas: int, units: Units) -> "Trust":
+        """Of the system in `directory`."""
+        clients, leaves = (tuple(free_port() for _ in range(hub_servers)) for _ in range(2))
+        return cls(directory / "trust", directory / "hub", clients, leaves, replicas, units)
 
     @property
     def hub(self) -> HubTrust:
@@ -57,13 +60,24 @@ class Trust:
         HubKeys.ensure(self.directory / "keys")
         for number in range(1, self.replicas + 1):
             name = SPIRE_INTEGRATION if number == 1 else f"{SPIRE_INTEGRATION}-{number}"
-            self.processes[name] = self.make(name, (SPIRE_INTEGRATION,), self._settings(name, number))
+            self.processes[name] = self.units.process(name, (SPIRE_INTEGRATION,), self._settings(name, number))
             self.processes[name].spawn()
         await _written(Path(self.hub.svid), self.processes[SPIRE_INTEGRATION])
+
+    async def open_hub(self) -> RunningHub:
+        """Start its servers. Raises NoServer."""
+        servers, trust = len(self.hub_ports), self.hub
+        return await hub(
+            self.hub_folder, ports=self.hub_ports, leaf_ports=self.leaf_ports, servers=servers, trust=trust
+        )
 
     async def ready(self) -> None:
         """Every replica answers."""
         await asyncio.gather(*(process.ready() for process in self.processes.values()))
+
+    def _hub_log(self, number: int) -> Path:
+        """Of one server: each replica audits what TLS refuses at one of them."""
+        return (self.hub_folder / f"hub-{number}" if len(self.hub_ports) > 1 else self.hub_folder) / "nats.log"
 
     def _settings(self, name: str, number: int) -> dict[str, str]:
         own = {
@@ -73,7 +87,7 @@ class Trust:
             "HUB_DNS": NAME,
             "JOIN_LISTEN": f"{HOST}:{free_port()}",
             "JOIN_HUB_URL": ",".join(f"tls://{NAME}:{port}" for port in self.leaf_ports),
-            **({"HUB_LOG": self.logs[number - 1]} if number <= len(self.logs) else {}),
+            **({"HUB_LOG": self._hub_log(number)} if number <= len(self.hub_ports) else {}),
         }
         settings = {f"{SPIRE_INTEGRATION.upper()}_{key}": str(value) for key, value in own.items()}
         return {

@@ -1,66 +1,38 @@
 """The whole system as processes on this machine: hub, kubeserve, cloud units, and nodes with leaf, link, edge units.
 
 The demo and the integration tests start it, `async with System(directory) as system:`. Everything stands below
-`directory`, listens on free ports of loopback, and dies with this process. Units are started as a container starts
-them, `python -m canopy.launch ...`, with settings in their environment; no code of theirs is imported here.
+`directory`, listens on free ports of loopback, and dies with this process. Every connection is known by its
+certificate: the built-in authority, spire_integration beside the cloud, edgeidentity on each node, which joins with a
+token.
 """
 
 import asyncio
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from canopy.bus.config import CLOUD, EDGE
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, EDGEIDENTITY, TRUST_UNITS
+from canopy.bus.config import CLOUD
+from canopy.contracts.roles import CLOUD_UNITS
 from canopy.testing.child import HOST, free_port
 from canopy.testing.clients import FleetClient, KubeClient
 from canopy.testing.fleet import Home, Trust
+from canopy.testing.nodes import Node
 from canopy.testing.processes import Process
-from canopy.testing.servers import Link, NatsServer, RunningHub, RunningLeaf, hub, leaf
-
-RUN = ("canopy.launch",)
+from canopy.testing.servers import NatsServer, RunningHub
+from canopy.testing.units import Settings, Units, parts, ready
 
 Say = Callable[[str], None]
-Settings = Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One node: its leaf behind a link that can be cut (one to each server of the hub), and its edge processes by
-    name."""
-
-    name: str
-    links: tuple[Link, ...]
-    leaf: RunningLeaf
-    edge: dict[str, Process]
-    lights: list[Process] = field(default_factory=list)
-
-    @property
-    def link(self) -> Link:
-        """The only one, or the first."""
-        return self.links[0]
-
-    @property
-    def mqtt_port(self) -> int:
-        return self.leaf.mqtt_port
-
-    def unit(self, name: str) -> Process:
-        """The process that runs an edge unit, of its own or folded."""
-        return self.edge.get(name) or self.edge["edge"]
 
 
 class System:
     """`split`: a process a unit; else the cloud's units share one and each node's another.
 
-    With `identities` every connection is known by its certificate: the built-in authority, spire_integration beside the
-    cloud, edgeidentity on each node, which joins with a token; else everybody has a password (loopback only).
-    `replicas` is how many processes there are of each cloud unit (or of the folded cloud), `hub_servers` of how many
-    nats-servers the hub is, with a copy of each stream on each. `settings` go to every unit, as CANOPY_ variables
-    without that prefix: {"CLOUDHUB_BEAT_SECONDS": "1"}. With a `kubeconfig` that cluster takes kubeserve's place.
+    `replicas` is how many processes there are of each cloud unit (or of the folded cloud) and of spire_integration,
+    `hub_servers` of how many nats-servers the hub is, with a copy of each stream on each. `settings` go to every unit,
+    as CANOPY_ variables without that prefix: {"CLOUDHUB_BEAT_SECONDS": "1"}. With a `kubeconfig` that cluster takes
+    kubeserve's place.
     """
 
     def __init__(
@@ -73,24 +45,21 @@ class System:
         hub_servers: int = 1,
         settings: Settings | None = None,
         kubeconfig: Path | None = None,
-        identities: bool = False,
         say: Say = lambda text: None,
     ) -> None:
         self.directory = directory.absolute()
-        self.split, self.replicas, self._hub_servers = split, replicas, hub_servers
+        self.split, self.replicas = split, replicas
         self.nodes: dict[str, Node] = {}
         self.cloud: dict[str, Process] = {}
+        self.units = Units(self.directory / "logs", {"STREAM_REPLICAS": str(hub_servers), **(settings or {})})
         self._hub: RunningHub | None = None
         self.api_token = secrets.token_urlsafe(24)
-        self.api_ports: list[int] = []
+        self.api_ports = [free_port() for _ in range(replicas)]
         self._node_names, self._say = tuple(nodes), say
-        self._settings = {"STREAM_REPLICAS": str(hub_servers), **(settings or {})}
         self._kube_port = free_port()
         self.kubeconfig = kubeconfig or self.directory / "kubeserve" / "kubeconfig"
         self._own_kubernetes = kubeconfig is None
-        self._trust = self._new_trust() if identities else None
-        self._homes: dict[str, Home] = {}
-        self._cloud_is_up = asyncio.Event()
+        self._trust = Trust.of(self.directory, hub_servers, replicas, self.units)
         self.kubeserve = self._kubeserve_process()
 
     # --- coming and going ---------------------------------------------------------------------------------------------
@@ -112,25 +81,27 @@ class System:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._own_kubernetes:
             self.kubeserve.spawn()
-        if self._trust is not None:
-            await self._trust.begin()
-            known: dict[str, Any] = {"trust": self._trust.hub}
-            known |= {"ports": self._trust.hub_ports, "leaf_ports": self._trust.leaf_ports}
-        else:
-            known = {"nodes": self._node_names}
-        self._hub = await hub(self.directory / "hub", servers=self._hub_servers, **known)
+        await self._trust.begin()
+        self._hub = await self._trust.open_hub()
         self._say(f"hub: nats-server at {self.hub.client_url}")
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._start_cloud())
                 for name in self._node_names:
-                    group.create_task(self._start_node(name))
+                    group.create_task(self.add_node(name))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
     async def add_node(self, name: str) -> None:
-        """One more node, with identities: it joins with a token, as a machine does that is new. Raises NotReady."""
-        await self._start_known_node(name, [await Link.open(port) for port in self.hub.leaf_ports])
+        """One more node joins. Raises NotReady."""
+        home = Home(name, self.directory / "nodes" / name)
+        node = self.nodes[name] = await Node.begin(home, self.hub, self.split, self.units)
+        async with self.api() as api:
+            await node.join(await api.node_token(name))
+        self._say(f"{name}: joined with a token; its identities are in {home.identity}")
+        await node.start_leaf()
+        self._say(f"{name}: leaf nats-server at {home.leaf_url}, MQTT over TLS at {HOST}:{home.mqtt_tls_port}")
+        self._say(await ready(node.edge.values()))
 
     async def stop(self) -> None:
         """End all of it, units first; what does not end in time is killed."""
@@ -143,7 +114,7 @@ class System:
     def processes(self) -> dict[str, Process]:
         """Every process but the nats-servers, by name: kubeserve, cloudhub, edge-1/devicetwin, edge-1/light ..."""
         own = [*([self.kubeserve] if self._own_kubernetes else []), *self.cloud.values()]
-        own += self._trust.processes.values() if self._trust is not None else ()
+        own += self._trust.processes.values()
         for node in self.nodes.values():
             own += [*node.edge.values(), *node.lights]
         return {process.name: process for process in own}
@@ -151,7 +122,7 @@ class System:
     def servers(self) -> dict[str, NatsServer]:
         """Every nats-server by name: hub (or hub-1, hub-2 ...), edge-1/leaf ..."""
         found = {server.directory.name: server for server in self._hub.servers} if self._hub else {}
-        return found | {f"{node.name}/leaf": node.leaf.server for node in self.nodes.values()}
+        return found | {f"{node.name}/leaf": node.leaf.server for node in self.nodes.values() if node.running}
 
     def pids(self) -> dict[str, tuple[int, Path]]:
         """(pid, log) of all that run."""
@@ -167,8 +138,8 @@ class System:
         return self.node(node).unit(name)
 
     def home(self, node: str = "") -> Home:
-        """The folders and ports of a node with identities."""
-        return self._homes[node or self._node_names[0]]
+        """The folders and ports of a node."""
+        return self.node(node).home
 
     def node(self, name: str = "") -> Node:
         return self.nodes[name or self._node_names[0]]
@@ -213,11 +184,7 @@ class System:
 
     async def light(self, node: str = "", lights: int = 1) -> int:
         """Start one more Modbus TCP line with lights (slaves 1 to `lights`) at a node; its port."""
-        at = self.node(node)
-        name = f"{at.name}/light" + (f"-{len(at.lights) + 1}" if at.lights else "")
-        arguments = ("canopy.testing.light", "--port", str(free_port()), "--lights", str(lights))
-        process = Process(name, arguments, self._log(name))
-        at.lights.append(process)
+        process = self.node(node).light(lights, self.units)
         await process.start()
         said = process.said()
         return int(said["port"]) if said else 0
@@ -226,106 +193,25 @@ class System:
     def _kubeserve_process(self) -> Process:
         folder = str(self.directory / "kubeserve")
         arguments = ("canopy.kubeserve", "--dir", folder, "--port", str(self._kube_port))
-        return Process("kubeserve", arguments, self._log("kubeserve"))
+        return Process("kubeserve", arguments, self.units.log("kubeserve"))
 
     async def _start_cloud(self) -> None:
         if self._own_kubernetes:
             await self.kubeserve.ready()
             self._say(f"kubeserve: https://{HOST}:{self._kube_port}")
-        if self._trust is not None:
-            await self._trust.ready()
-            self._say(f"{', '.join(self._trust.processes)}: the hub lets in whom they know")
         for number in range(1, self.replicas + 1):
-            self._name_cloud(number)
-        await self._started(self.cloud.values())
-        self._cloud_is_up.set()
+            self._spawn_cloud(number)
+        await self._trust.ready()
+        self._say(f"{', '.join(self._trust.processes)}: the hub lets in whom they know")
+        self._say(await ready(self.cloud.values()))
 
-    def _name_cloud(self, replica: int) -> None:
-        api_port = free_port()
-        self.api_ports.append(api_port)
+    def _spawn_cloud(self, replica: int) -> None:
+        """Its processes, which wait for who lets them in."""
         kubeconfig = {f"{unit.upper()}_KUBECONFIG": str(self.kubeconfig) for unit in CLOUD_UNITS}
-        api = {"CLOUDHUB_API_LISTEN": f"{HOST}:{api_port}", "CLOUDHUB_API_TOKEN": self.api_token}
-        for name, units in _split(self.split, CLOUD, CLOUD_UNITS):
+        api = {"CLOUDHUB_API_LISTEN": f"{HOST}:{self.api_ports[replica - 1]}", "CLOUDHUB_API_TOKEN": self.api_token}
+        for name, units in parts(self.split, CLOUD, CLOUD_UNITS):
             full = name if replica == 1 else f"{name}-{replica}"
-            own = self._at_hub(name, self.directory / "cloud" / full)
-            self.cloud[full] = self._unit_process(full, units, {**own, **kubeconfig, **api})
-
-    async def _start_node(self, name: str) -> None:
-        links = [await Link.open(port) for port in self.hub.leaf_ports]
-        if self._trust is not None:
-            return await self._start_known_node(name, links)
-        folder = self.directory / "nodes" / name
-        running = await leaf(folder / "leaf", name, self.hub.leaf_url(name, *(link.port for link in links)))
-        node = self.nodes[name] = Node(name, tuple(links), running, {})
-        self._say(f"{name}: leaf nats-server at {running.client_url}, MQTT at {HOST}:{running.mqtt_port}")
-        for part, units in _split(self.split, EDGE, EDGE_UNITS):
-            own = self._shared(running.client_url, part, running.passwords[part], folder / part)
-            process = self._unit_process(f"{name}/{part}", units, {**own, "NODE_NAME": name})
-            node.edge[part] = process
-        await self._started(node.edge.values())
-
-    async def _start_known_node(self, name: str, links: Sequence[Link]) -> None:
-        """Its processes start at once and wait: for the token that a cloud which is up gives, and for the leaf."""
-        home = self._homes[name] = Home(name, self.directory / "nodes" / name)
-        hub_url = self.hub.leaf_url(name, *(link.port for link in links))
-        edge: dict[str, Process] = {}
-        for part, units in _split(self.split, EDGE, (*EDGE_UNITS, EDGEIDENTITY)):
-            own = home.edgeidentity(hub_url) if EDGEIDENTITY in units else {}
-            edge[part] = self._unit_process(f"{name}/{part}", units, {**home.unit(part), **own})
-            edge[part].spawn()
-        await self._cloud_is_up.wait()
-        async with self.api() as api:
-            given = await api.call("POST", f"nodes/{name}/token", {})
-        await home.join(given["token"])
-        self._say(f"{name}: joined with a token; its identities are in {home.identity}")
-        running = await home.leaf(edge.get(EDGEIDENTITY) or edge[EDGE])
-        self.nodes[name] = Node(name, tuple(links), running, edge)
-        self._say(f"{name}: leaf nats-server at {running.client_url}, MQTT over TLS at {HOST}:{home.mqtt_tls_port}")
-        await self._up(edge.values())
-
-    def _at_hub(self, user: str, data: Path) -> dict[str, str]:
-        if self._trust is None:
-            return self._shared(self.hub.client_url, user, self.hub.passwords[user], data)
-        return {"NATS_URL": self.hub.client_url, "DATA_DIR": str(data), **self._trust.cloud(user)}
-
-    def _new_trust(self) -> Trust:
-        servers, folder = self._hub_servers, self.directory / "hub"
-        folders = [folder / f"hub-{i}" for i in range(1, servers + 1)] if servers > 1 else [folder]
-        logs = tuple(each / "nats.log" for each in folders)
-        clients, leaves = (tuple(free_port() for _ in range(servers)) for _ in range(2))
-        return Trust(self.directory / "trust", clients, leaves, logs, self.replicas, self._unit_process)
-
-    def _shared(self, url: str, user: str, password: str, data: Path) -> dict[str, str]:
-        return {"NATS_URL": url, "NATS_USER": user, "NATS_PASSWORD": password, "DATA_DIR": str(data)}
-
-    def _unit_process(self, name: str, units: Sequence[str], own: Settings) -> Process:
-        health = free_port()
-        given = {**own, "HEALTH_LISTEN": f"{HOST}:{health}", **self._settings}
-        mine = {f"CANOPY_{k}": v for k, v in given.items() if _meant_for(k, units)}
-        return Process(name, (*RUN, *units), self._log(name), mine, health)
-
-    async def _started(self, processes: Any) -> None:
-        processes = list(processes)
-        for process in processes:
-            process.spawn()
-        await self._up(processes)
-
-    async def _up(self, processes: Any) -> None:
-        began = time.monotonic()
-        await asyncio.gather(*(process.ready() for process in processes))
-        names = ", ".join(process.name for process in processes)
-        self._say(f"{names}: ready after {time.monotonic() - began:.1f} s")
-
-    def _log(self, name: str) -> Path:
-        return self.directory / "logs" / f"{name.replace('/', '.')}.log"
-
-
-def _split(split: bool, folded: str, units: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
-    """(user of the bus, units) of each process."""
-    return [(unit, (unit,)) for unit in units] if split else [(folded, units)]
-
-
-def _meant_for(variable: str, units: Sequence[str]) -> bool:
-    """A variable of a unit that is not in the process would only be noise there."""
-    others = [unit for unit in (*CLOUD_UNITS, *EDGE_UNITS, *TRUST_UNITS) if unit not in units]
-    return not variable.startswith(tuple(f"{unit.upper()}_" for unit in others))
+            own = {"NATS_URL": self.hub.client_url, "DATA_DIR": str(self.directory / "cloud" / full)}
+            own |= {**self._trust.cloud(name), **kubeconfig, **api}
+            self.cloud[full] = self.units.process(full, units, own)
+            self.cloud[full].spawn()

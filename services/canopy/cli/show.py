@@ -74,7 +74,6 @@ class _Show:
             (guest.name if guest else NODE,),
             settings=settings,
             kubeconfig=guest.kubeconfig if guest else None,
-            identities=True,
             say=self._tell,
         )
         self._story: Story

@@ -26,6 +26,8 @@ from canopy.runtime.settings import Shared, host_and_port, load
 
 log = logging.getLogger("canopy.edgeidentity")
 FIRST_SECONDS, MOST_SECONDS = 1.0, 30.0
+FIRST_LOOK_SECONDS = 0.1
+"""For the link's certificate: without it this process has nothing to do."""
 
 
 class Node:
@@ -49,7 +51,7 @@ class Node:
             asyncio.create_task(self._for_ever("the leaf's certificate", self._rescue().run)),
         ]
         try:
-            await link.there(self.folders.link, self._settings.source, self._clock, self._settings.look_seconds)
+            await link.there(self.folders.link, self._settings.source, self._clock, FIRST_LOOK_SECONDS)
             config = Config.of(self._settings, self.folders, self._shared.trust_domain, self._shared.node_name)
             await asyncio.to_thread(config.write, CLOSED)
             yield

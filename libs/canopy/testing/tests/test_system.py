@@ -14,7 +14,8 @@ pytestmark = pytest.mark.server
 async def test_two_replicas_of_the_cloud_serve_and_one_may_be_killed(tmp_path: Path) -> None:
     async with System(tmp_path, replicas=2, settings={"CLOUDHUB_BEAT_SECONDS": "1"}) as system:
         pids = system.pids()
-        assert pids.keys() == {"hub", "kubeserve", "cloud", "cloud-2", "edge-1/leaf", "edge-1/edge"}
+        trust = {"spire_integration", "spire_integration-2"}
+        assert pids.keys() == {"hub", "kubeserve", *trust, "cloud", "cloud-2", "edge-1/leaf", "edge-1/edge"}
         await system.unit("cloudhub").kill()
         async with system.api(replica=2) as api, system.kube() as kube:
 
