@@ -30,9 +30,8 @@ from canopy.edgeidentity.settings import Settings
 from canopy.edgeidentity.unit import EdgeIdentity
 from canopy.identity import ids
 from canopy.identity.builtin import Builtin
-from canopy.identity.identity import Identity, write_identity
+from canopy.identity.identity import write_identity
 from canopy.identity.sources import FileSource
-from canopy.identity.svid import Svid, make_csr, new_key
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health, Metrics
 from canopy.runtime.settings import Shared
@@ -41,10 +40,11 @@ from canopy.sync.down import Wanted
 from canopy.sync.sets import digest
 from canopy.testing.child import HOST, free_port
 from canopy.testing.clock import FrozenClock
+from canopy.testing.domain import TD, minted
 from canopy.testing.servers import NatsServer
 from canopy.testing.wait import until
+from canopy.testing.world import NODE, running
 
-NODE, TD = "edge.1", "canopy.test"
 LEAF = ids.local(TD, NODE, "leaf")
 TOPIC = "$hw/events/device/default/"
 
@@ -173,9 +173,7 @@ class Node:
         """A certificate of the link, as the fleet gave it: last `link_age_seconds` ago, for a minute."""
         clock = FrozenClock(time.time_ns() // 1_000_000 - self._link_age_seconds * 1000)
         fleet = Builtin(self.directory / "fleet", TD, ca_ttl_seconds=600, clock=clock)
-        key, id = new_key(), ids.node(TD, NODE)
-        minted = await fleet.mint(make_csr(key, id), id, ttl_seconds=60)
-        write_identity(self.folders.link, Identity(Svid.of(minted.chain_pem, key), await fleet.bundle()))
+        write_identity(self.folders.link, await minted(fleet, ids.node(TD, NODE), 60))
 
     async def aged(self, life: float) -> None:
         """Before `open`: the node's authority is not new, but so much of its root's life is over."""
@@ -208,7 +206,7 @@ class Node:
             connection, telemetry = await self.connection(unit, stack), Telemetry(unit, enabled=False)
             health = self.health if unit == "edgeidentity" else Health(unit)
             env = Environment(shared, connection, telemetry, health, Metrics())
-            await stack.enter_async_context(_running(self._build(unit, env)))
+            await stack.enter_async_context(running(self._build(unit, env)))
 
     def _build(self, unit: str, env: Environment) -> Any:
         if unit == "devicetwin":
@@ -235,10 +233,8 @@ class Node:
     # --- devices ------------------------------------------------------------------------------------------------------
     async def tls(self, name: str, authority: Builtin | None = None, id: ids.SpiffeId | None = None) -> ssl.SSLContext:
         """What a device that was just given a certificate brings with it: a stock context, the host name checked."""
-        key, id = new_key(), id or ids.device(TD, NODE, "default", name)
-        minted = await (authority or self.files.authority).mint(make_csr(key, id), id, ttl_seconds=600)
-        path = self.directory / f"{name}.pem"
-        path.write_bytes(Svid.of(minted.chain_pem, key).pem)
+        id, path = id or ids.device(TD, NODE, "default", name), self.directory / f"{name}.pem"
+        path.write_bytes((await minted(authority or self.files.authority, id, 600)).svid.pem)
         context = ssl.create_default_context(cafile=str(self.folders.leaf / "bundle.pem"))
         context.load_cert_chain(path)
         return context
@@ -269,25 +265,6 @@ class Node:
                 return True
         except aiomqtt.MqttError:
             return False
-
-
-@asynccontextmanager
-async def _running(unit: Any) -> AsyncIterator[None]:
-    started = asyncio.Event()
-    task = asyncio.create_task(unit.run(started.set))
-    try:
-        waiting = asyncio.create_task(started.wait())
-        await asyncio.wait({task, waiting}, timeout=15, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if task.done():
-            task.result()
-        yield
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.fixture
