@@ -1,4 +1,7 @@
-"""The link between edges and the hub in the overlay dev: hands TCP on. Nobody scales it to 0 but to cut the link."""
+"""The link between edges and the hub in the overlay dev: hands TCP on. Nobody scales it to 0 but to cut the link.
+
+    python3 link.py [HOST:]PORT TO_HOST TO_PORT
+"""
 
 import asyncio
 import sys
@@ -17,7 +20,7 @@ async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None
         sink.close()
 
 
-async def main(listen: int, host: str, port: int) -> None:
+async def main(listen: str, host: str, port: int) -> None:
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             onward_reader, onward = await asyncio.open_connection(host, port)
@@ -25,10 +28,11 @@ async def main(listen: int, host: str, port: int) -> None:
             return writer.close()
         await asyncio.gather(pump(reader, onward), pump(onward_reader, writer))
 
-    server = await asyncio.start_server(accepted, "0.0.0.0", listen)  # noqa: S104 - a pod of its own
+    address, _, own = listen.rpartition(":")
+    server = await asyncio.start_server(accepted, address or "0.0.0.0", int(own))  # noqa: S104 - a pod of its own
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
