@@ -11,34 +11,27 @@ from pathlib import Path
 
 import pytest
 from cryptography.x509 import AuthorityKeyIdentifier
+from spire_hub import TD, background, closing, connected, hub_of
 
 from canopy.bus import Connection
-from canopy.bus.callout import Callout
-from canopy.bus.trust import HubTrust
 from canopy.contracts import catalogue as c
-from canopy.contracts.roles import SPIRE_INTEGRATION
 from canopy.identity import ids
 from canopy.identity.authority import Entry
-from canopy.identity.hubkeys import HubKeys
-from canopy.identity.identity import BUNDLE_FILE, SVID_FILE, Identity, write_identity
+from canopy.identity.identity import Identity, read_identity
 from canopy.identity.ids import SpiffeId
-from canopy.identity.natsjwt import Nkey
 from canopy.identity.sources import AuthoritySource, FileSource, Source
-from canopy.identity.spire import Spire
 from canopy.identity.svid import certificates
 from canopy.identity.tls import Rotating, client_context, server_context
 from canopy.identity.workload import WorkloadApiSource
-from canopy.runtime.clock import SystemClock
 from canopy.testing import spire
-from canopy.testing.servers import NAME, RunningHub, hub
-from canopy.testing.trusted import Admits
+from canopy.testing.servers import NAME
 from canopy.testing.wait import until
 
 pytestmark = [pytest.mark.spire, pytest.mark.timeout(300)]
-TD = "canopy.test"
 AGENT = ids.node(TD, "agent-1")
 ME = f"unix:uid:{os.getuid()}"
 PRESENCE = c.PRESENCE.at(node="edge-1")
+HUB = ids.hub(TD)
 SAYS, HEARS = ids.cloud(TD, "cloudhub"), ids.cloud(TD, "edgecontroller")
 ROTATIONS = 20
 TTL_SECONDS = 16
@@ -52,19 +45,24 @@ def built():
         pytest.skip(spire.MISSING)
 
 
-async def test_twenty_rotations_of_both_ends_lose_no_message_and_no_connection(tmp_path: Path) -> None:
+async def test_twenty_rotations_of_both_ends_and_of_the_hub_lose_no_message_and_no_connection(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(spire.spire_server(tmp_path / "server", TD))
-        authority = await stack.enter_async_context(_closing(server.authority()))
+        authority = await stack.enter_async_context(closing(server.authority()))
         agent = await stack.enter_async_context(spire.spire_agent(tmp_path / "agent", server, AGENT))
-        running = await _hub(tmp_path, authority, stack)
+        running = await hub_of(tmp_path, authority, stack)
+        await authority.put(Entry(HUB, AGENT, (ME,), dns=(NAME,), ttl_seconds=TTL_SECONDS))
+        await stack.enter_async_context(_helper(agent.socket, HUB, tmp_path / "hub", running.server.pid))
         connections = {}
         for id in (SAYS, HEARS):
             await authority.put(Entry(id, AGENT, (ME,), ttl_seconds=TTL_SECONDS))
             await stack.enter_async_context(_helper(agent.socket, id, tmp_path / id.segments[1]))
             source = FileSource(tmp_path / id.segments[1])
-            connections[id] = await _connected(running, source, stack, id.segments[1])
+            connections[id] = await connected(running, source, stack, id.segments[1])
+        first = read_identity(tmp_path / "hub").svid.serial
         await _talk(connections[SAYS], connections[HEARS])
+        assert read_identity(tmp_path / "hub").svid.serial != first
+        assert running.server.log.read_text().count("Reloaded server configuration") >= ROTATIONS
 
 
 async def _talk(says: Connection, hears: Connection) -> None:
@@ -98,12 +96,12 @@ async def test_the_server_may_be_away_while_what_was_given_lasts(tmp_path: Path)
     """A connection outlives a dead SPIRE server and agent, and rotates again when they are back."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(spire.spire_server(tmp_path / "server", TD))
-        authority = await stack.enter_async_context(_closing(server.authority()))
+        authority = await stack.enter_async_context(closing(server.authority()))
         agent = await stack.enter_async_context(spire.spire_agent(tmp_path / "agent", server, AGENT))
-        running = await _hub(tmp_path, authority, stack)
+        running = await hub_of(tmp_path, authority, stack)
         await authority.put(Entry(SAYS, AGENT, (ME,), ttl_seconds=60))
         await stack.enter_async_context(_helper(agent.socket, SAYS, tmp_path / "me"))
-        connection = await _connected(running, FileSource(tmp_path / "me"), stack, "cloudhub")
+        connection = await connected(running, FileSource(tmp_path / "me"), stack, "cloudhub")
         before = connection.identity.svid.serial
         await server.kill()
         heard = asyncio.Event()
@@ -122,10 +120,10 @@ async def test_the_roots_of_the_real_server_change_and_everybody_is_believed_thr
         server = await stack.enter_async_context(
             spire.spire_server(tmp_path / "server", TD, ca_ttl_seconds=SHORT_CA_SECONDS, svid_ttl_seconds=20)
         )
-        authority = await stack.enter_async_context(_closing(server.authority()))
+        authority = await stack.enter_async_context(closing(server.authority()))
         agent = await stack.enter_async_context(spire.spire_agent(tmp_path / "agent", server, AGENT))
         await authority.put(Entry(SAYS, AGENT, (ME,), ttl_seconds=TTL_SECONDS))
-        by_agent = await stack.enter_async_context(_closing(WorkloadApiSource(agent.socket)))
+        by_agent = await stack.enter_async_context(closing(WorkloadApiSource(agent.socket)))
         by_api = AuthoritySource(authority, ids.hub(TD), ttl_seconds=8)
         first = await by_agent.first()
         ends = (
@@ -172,66 +170,20 @@ async def _following(source: Source, context: Rotating, seen: list[Identity]) ->
             context.renew(identity)
             seen.append(identity)
 
-    async with _background(follow()):
+    async with background(follow()):
         yield
 
 
-async def _hub(tmp_path: Path, authority: Spire, stack: AsyncExitStack) -> RunningHub:
-    """A hub whose identity is SPIRE's, with its callout answered."""
-    keys = HubKeys.ensure(tmp_path / "keys")
-    for id, dns in ((ids.hub(TD), (NAME,)), (ids.cloud(TD, SPIRE_INTEGRATION), ())):
-        source = AuthoritySource(authority, id, ttl_seconds=600, dns=dns)
-        write_identity(tmp_path / id.segments[-1], await source.first())
-    files = tmp_path / "hub"
-    trust = HubTrust(str(files / SVID_FILE), str(files / BUNDLE_FILE), *keys.public)
-    running = await hub(tmp_path / "nats", trust=trust)
-    stack.push_async_callback(running.server.kill)
-    auth = await _connected(running, FileSource(tmp_path / SPIRE_INTEGRATION), stack, SPIRE_INTEGRATION, keys.auth)
-    callout = Callout(auth, Admits(keys.issuer), SystemClock(), lambda: None)
-    await stack.enter_async_context(_background(callout.run()))
-    return running
-
-
-async def _connected(
-    running: RunningHub, source: Source, stack: AsyncExitStack, name: str, nkey: Nkey | None = None
-) -> Connection:
-    connection = await Connection.open(
-        running.client_url,
-        name=name,
-        nkey_seed=nkey.seed if nkey else "",
-        identity=source,
-        expected=frozenset({ids.hub(TD)}),
-    )
-    stack.push_async_callback(connection.close, False)
-    return connection
-
-
 @asynccontextmanager
-async def _helper(socket: Path, id: SpiffeId, folder: Path) -> AsyncIterator[None]:
-    """canopy.identity.helper as a process."""
-    wanted = ("--socket", socket, "--dir", folder, "--id", id)
+async def _helper(socket: Path, id: SpiffeId, folder: Path, server: int = 0) -> AsyncIterator[None]:
+    """canopy.identity.helper as a process; it tells a nats-server whose pid is given."""
+    wanted = ["--socket", socket, "--dir", folder, "--id", id]
+    if server:
+        folder.with_suffix(".pid").write_text(str(server))
+        wanted += ["--pid-file", folder.with_suffix(".pid")]
     helper = await asyncio.create_subprocess_exec(sys.executable, "-m", "canopy.identity.helper", *map(str, wanted))
     try:
         yield
     finally:
         helper.kill()
         await helper.wait()
-
-
-@asynccontextmanager
-async def _background(work) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-@asynccontextmanager
-async def _closing(thing):
-    try:
-        yield thing
-    finally:
-        await thing.close()

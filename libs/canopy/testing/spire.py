@@ -74,6 +74,15 @@ class SpireServer(SpireProcess):
         """Close it at the end."""
         return over_socket(self.socket, self.trust_domain)
 
+    async def let_nest(self, id: SpiffeId, agent: SpiffeId, *selectors: str) -> None:
+        """An entry for a server nested below this one, beside one of its agents."""
+        chosen = [text for selector in selectors for text in ("-selector", selector)]
+        options = ("-socketPath", str(self.socket), "-parentID", str(agent), "-spiffeID", str(id), "-downstream")
+        command = (self._command[0], "entry", "create", *options, *chosen)
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NoSpire(f"{' '.join(command)}: {done.stderr or done.stdout}")
+
     async def _answers(self) -> bool:
         authority = self.authority()
         try:
@@ -101,8 +110,10 @@ async def spire_server(
     svid_ttl_seconds: int = 600,
     admins: tuple[SpiffeId, ...] = (),
     port: int = 0,
+    upstream: "tuple[SpireServer, SpireAgent] | None" = None,
 ) -> AsyncIterator[SpireServer]:
-    """A server with SQLite and agents by join token, killed at the end."""
+    """A server with SQLite and agents by join token, killed at the end. With an `upstream` it is nested below that
+    server: its certificate is what that server's agent here gives a downstream server."""
     port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="canopy-spire-") as short:  # a socket's path is short
         socket = Path(short) / "server.sock"
@@ -136,7 +147,7 @@ plugins {{
   NodeAttestor "join_token" {{
     plugin_data {{}}
   }}
-}}
+{_nested(*upstream) if upstream else ""}}}
 """
         server = SpireServer(directory, config, socket, port, trust_domain)
         try:
@@ -144,6 +155,18 @@ plugins {{
             yield server
         finally:
             await server.kill()
+
+
+def _nested(server: SpireServer, agent: SpireAgent) -> str:
+    host, _, port = server.address.rpartition(":")
+    return f"""  UpstreamAuthority "spire" {{
+    plugin_data {{
+      server_address = "{host}"
+      server_port = "{port}"
+      workload_api_socket = "{agent.socket}"
+    }}
+  }}
+"""
 
 
 @asynccontextmanager
