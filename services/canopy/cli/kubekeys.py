@@ -14,7 +14,6 @@ from typing import Any
 
 from canopy.contracts.roles import CLOUD_UNITS
 from canopy.identity import joinroot
-from canopy.identity.hubkeys import FILES, HubKeys
 
 NAMESPACE = "canopy"
 KEYS, NKEYS, ENTRIES = "canopy-hub-keys", "canopy-hub-nkeys", "canopy-entries"
@@ -60,6 +59,8 @@ def entries(nodes: list[str], hub_names: tuple[str, ...]) -> dict[str, str]:
 
 def _keys(there: Mapping[str, bytes], td: str) -> tuple[dict[str, bytes], dict[str, str]]:
     """The Secret's values, and the public nkeys."""
+    from canopy.identity.hubkeys import FILES, HubKeys  # only here: a node's command line has no library for nkeys
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name, value in there.items():

@@ -15,7 +15,6 @@ from canopy.cli.failure import EXIT_CODES, NO_CONNECTION, Failure, UsageFailure
 from canopy.cli.output import print_json
 from canopy.contracts.devices import MANAGED
 from canopy.contracts.subject import BadToken, check_token
-from canopy.identity.hubkeys import NoKeys
 from canopy.identity.keys import BadKey
 from canopy.identity.svid import BadSvid
 
@@ -69,6 +68,10 @@ def secrets(
 
 def _keys(listed: list[dict[str, Any]], edges: list[str], names: tuple[str, ...], td: str) -> dict[str, Any]:
     """Raises Failure for a Secret that holds something else: what nodes know is not made anew in passing."""
+    try:
+        from canopy.identity.hubkeys import NoKeys  # only here: a node's command line has no library for nkeys
+    except ModuleNotFoundError as e:
+        raise Failure(f"no {e.name} here, which makes the keys: pip install 'canopy[cli,spire_integration]'") from None
     held = next((s for s in listed if s["metadata"]["name"] == kubekeys.KEYS), {})
     there = {key: base64.b64decode(value) for key, value in (held.get("data") or {}).items()}
     try:
