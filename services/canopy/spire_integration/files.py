@@ -23,7 +23,7 @@ from canopy.identity.svid import Bundle, Svid, Untrusted, make_csr, new_key, ver
 from canopy.runtime.clock import Clock
 
 RENEW_AT = 0.5
-"""Of a certificate's life: then it is renewed."""
+"""Of a certificate's life: when no more is left, it is renewed."""
 HUB = "hub"
 RELOADED, TOLD = ".reloaded", ".told"
 
@@ -53,8 +53,8 @@ def due(held: Identity | None, bundle: Bundle, want: Wanted, now: float) -> bool
         verify_chain(held.svid.chain_pem, bundle, now)
     except Untrusted:
         return True
-    life = held.svid.not_after - held.svid.not_before
-    return now >= held.svid.not_before + life * RENEW_AT
+    life = min(want.ttl_seconds, held.svid.not_after - held.svid.not_before)  # what begins is put back by seconds
+    return held.svid.not_after - now <= life * RENEW_AT
 
 
 class Files:
