@@ -82,6 +82,12 @@ class NatsClient(Client):  # type: ignore[misc]
         self._err = error
         await self._process_op_err(error)
 
+    async def _process_pong(self) -> None:
+        """nats-py's ends the connection at the answer to a PING for which nobody waits any more: a slow server's."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
     async def _attempt_reconnect(self) -> None:
         """nats-py's gives up for good at an exception that it does not know."""
         while not self.is_closed:
