@@ -25,7 +25,7 @@ edge. To SPIRE they are two clusters, each with an account of its own: no agent 
 EDGE_USER = "unix:uid:65532"
 """Whoever reaches the socket of an edge's agent is this, or has the node anyway."""
 HUB_SECONDS = 2 * 86400
-"""The hub's certificate lasts: at each renewal, after half of it, all come anew to that server."""
+"""The hub's certificate lasts: at each renewal, after half of it, that server asks again about all its clients."""
 LABELS = {"app.kubernetes.io/part-of": "canopy"}
 
 Json = dict[str, Any]
