@@ -61,7 +61,7 @@ spire: $(VENV)/.ready ## the tests with the real SPIRE server and agent (Go and 
 	@bash tests/spire/build.sh >/dev/null
 	@$(BIN)/pytest -m spire libs services tests/spire $(ARGS)
 
-rotations: $(VENV)/.ready ## a thousand rotations of certificates under load: 100 identities by 10, a minute and a half
+rotations: $(VENV)/.ready ## certificates that end under load, ten lives each: those of 100 identities, and of a whole system; 4 minutes
 	@$(BIN)/pytest -m rotations -s tests/integration $(ARGS)
 
 cluster: ## a real one-node Kubernetes on this machine (Linux, root; built once, then 15 s); KUBECONFIG=... takes another
