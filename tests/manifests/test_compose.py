@@ -126,7 +126,7 @@ def test_a_unit_of_a_split_node_sees_its_own_identity_and_edgeidentity_all_of_th
     keeps = {volume.split(":")[0]: volume.split(":")[1] for volume in split["services"]["edge"]["volumes"]}
     for unit in EDGE_UNITS:
         volume = f"identity-{unit}"
-        assert keeps[volume] == f"/run/canopy/identity/units/{unit}"
+        assert keeps[volume] == f"/run/canopy/units/{unit}"
         assert split["volumes"][volume]["driver_opts"]["type"] == "tmpfs"
         holders = {n for n, one in split["services"].items() if any(v.startswith(f"{volume}:") for v in one["volumes"])}
         assert holders == {unit, "edge"} and f"{volume}:/run/canopy:ro" in split["services"][unit]["volumes"]

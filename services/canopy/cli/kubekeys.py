@@ -1,22 +1,27 @@
 """What identities on Kubernetes hang on, as manifests; keys that are there already stay. `secrets` reads and prints.
 
 Secret canopy-hub-keys: the nkeys of spire_integration at the hub, and the root of the join endpoint, which every node
-keeps. ConfigMap canopy-hub-nkeys: their public halves, for the hub. ConfigMap canopy-entries: whom SPIRE knows.
+keeps. ConfigMap canopy-hub-nkeys: their public halves, for the hub. ConfigMap canopy-entries: whom SPIRE knows. Secret
+canopy-passwords: what no certificate says.
 """
 
 import base64
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from canopy.bus.config import ROUTE
 from canopy.contracts.roles import CLOUD_UNITS
 from canopy.identity import joinroot
 
 NAMESPACE = "canopy"
 KEYS, NKEYS, ENTRIES = "canopy-hub-keys", "canopy-hub-nkeys", "canopy-entries"
+PASSWORDS = "canopy-passwords"
+WITH_PASSWORD = (ROUTE, "redis")
+"""The hub's servers among themselves, beside mTLS; Redis."""
 RUNS_EDGE = "node.canopy.dev/runs-edge=true"
 HUB_NAMES = ("nats", "nats.canopy", "nats.canopy.svc", *(f"nats-{i}.nats-servers" for i in range(3)))
 CLOUD_AGENTS, EDGE_AGENTS = "cloud-agents", "edge-agents"
@@ -32,14 +37,19 @@ Json = dict[str, Any]
 
 
 def manifests(there: Mapping[str, bytes], nodes: Iterable[str], hub_names: Iterable[str], td: str) -> Json:
-    """All three. `there` is what the Secret holds, by key; BadNkey, BadSvid, NoKeys where that is none of it."""
+    """Those of identities. `there` is what the Secret holds, by key; BadNkey, BadSvid, NoKeys for something else."""
     data, public = _keys(there, td)
     items = [
-        _manifest("Secret", KEYS, type="Opaque", data={k: base64.b64encode(v).decode() for k, v in data.items()}),
+        _secret(KEYS, data),
         _manifest("ConfigMap", NKEYS, data=public),
         _manifest("ConfigMap", ENTRIES, data=entries(sorted(nodes), tuple(hub_names))),
     ]
     return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def passwords(there: Mapping[str, bytes], new: Callable[[], str]) -> Json:
+    """The Secret of passwords. `there` is what it holds; `new` makes one."""
+    return _secret(PASSWORDS, {user: there.get(user) or new().encode() for user in WITH_PASSWORD})
 
 
 def entries(nodes: list[str], hub_names: tuple[str, ...]) -> dict[str, str]:
@@ -84,6 +94,11 @@ def _line(entry: Json) -> str:
     words = [entry["path"][1:], f"parent:{entry['parent'][1:]}", *entry["selectors"]]
     ttl = [f"ttl:{entry['ttl_seconds']}"] if "ttl_seconds" in entry else []
     return " ".join([*words, *(f"dns:{name}" for name in entry.get("dns", ())), *ttl])
+
+
+def _secret(name: str, values: Mapping[str, bytes]) -> Json:
+    data = {key: base64.b64encode(value).decode() for key, value in values.items()}
+    return _manifest("Secret", name, type="Opaque", data=data)
 
 
 def _manifest(kind: str, name: str, **more: Any) -> Json:

@@ -5,16 +5,13 @@ import json
 import secrets as random
 import shutil
 import subprocess
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from canopy.cli import kubekeys, passwords
-from canopy.cli.failure import EXIT_CODES, NO_CONNECTION, Failure, UsageFailure
+from canopy.cli import kubekeys
+from canopy.cli.failure import EXIT_CODES, NO_CONNECTION, Failure
 from canopy.cli.output import print_json
-from canopy.contracts.devices import MANAGED
-from canopy.contracts.subject import BadToken, check_token
 from canopy.identity.keys import BadKey
 from canopy.identity.svid import BadSvid
 
@@ -40,40 +37,26 @@ TrustDomainOption = Annotated[str, typer.Option("--trust-domain", help="Of the f
 HubNamesOption = Annotated[
     str, typer.Option("--hub-names", help="More names by which leaves know the hub, with commas: hub.example.")
 ]
-NodesOption = Annotated[str, typer.Option("--nodes", help="Names of nodes that may connect, with commas.")]
-ForgetOption = Annotated[str, typer.Option("--forget", help="Names of nodes that may do so no longer, with commas.")]
 ContextOption = Annotated[str, typer.Option("--context", help="A context of your kubeconfig; else the current one.")]
 
 
 def secrets(
-    trust_domain: TrustDomainOption = "canopy.test",
-    hub_names: HubNamesOption = "",
-    nodes: NodesOption = "",
-    forget: ForgetOption = "",
-    context: ContextOption = "",
+    trust_domain: TrustDomainOption = "canopy.test", hub_names: HubNamesOption = "", context: ContextOption = ""
 ) -> None:
-    named, forgotten = _names("--nodes", nodes), _names("--forget", forget)
-    names = (*kubekeys.HUB_NAMES, *filter(None, hub_names.split(",")))
-    listed = [s for space in passwords.USERS for s in _items(context, "secrets", "-n", space)]
-    there = passwords.read(s for s in listed if s["metadata"]["name"] in (passwords.PASSWORDS, passwords.NODES))
-    kubelets = [n["metadata"]["name"] for n in _items(context, "nodes", "-l", f"{MANAGED}!=true")]
+    names = (*kubekeys.HUB_NAMES, *(name.strip() for name in hub_names.split(",") if name.strip()))
+    held = {s["metadata"]["name"]: _decoded(s) for s in _items(context, "secrets", "-n", kubekeys.NAMESPACE)}
     edges = [n["metadata"]["name"] for n in _items(context, "nodes", "-l", kubekeys.RUNS_EDGE)]
-    found = passwords.manifests(passwords.wanted(there, named, forgotten, kubelets, _new))
-    found["items"] += _keys(listed, edges, names, trust_domain)["items"]
+    found = _keys(held.get(kubekeys.KEYS, {}), edges, names, trust_domain)
+    found["items"].append(kubekeys.passwords(held.get(kubekeys.PASSWORDS, {}), _new))
     print_json(found)
-    if added := sorted(set(named) - set(there.nodes)):
-        again = "kubectl -n canopy rollout restart statefulset/nats"
-        sys.stderr.write(f"new: {', '.join(added)}; a hub that runs learns of them by {again}\n")
 
 
-def _keys(listed: list[dict[str, Any]], edges: list[str], names: tuple[str, ...], td: str) -> dict[str, Any]:
+def _keys(there: dict[str, bytes], edges: list[str], names: tuple[str, ...], td: str) -> dict[str, Any]:
     """Raises Failure for a Secret that holds something else: what nodes know is not made anew in passing."""
     try:
         from canopy.identity.hubkeys import NoKeys  # only here: a node's command line has no library for nkeys
     except ModuleNotFoundError as e:
         raise Failure(f"no {e.name} here, which makes the keys: pip install 'canopy[cli,spire_integration]'") from None
-    held = next((s for s in listed if s["metadata"]["name"] == kubekeys.KEYS), {})
-    there = {key: base64.b64decode(value) for key, value in (held.get("data") or {}).items()}
     try:
         return kubekeys.manifests(there, edges, names, td)
     except (NoKeys, BadKey, BadSvid) as e:
@@ -85,14 +68,8 @@ def _new() -> str:
     return f"p{random.token_hex(PASSWORD_BYTES)}"
 
 
-def _names(option: str, given: str) -> list[str]:
-    names = [name.strip() for name in given.split(",") if name.strip()]
-    for name in names:
-        try:
-            check_token("node", name)
-        except BadToken as error:
-            raise UsageFailure(f"{option}: {error}; a node is named as in Kubernetes, like edge-7") from None
-    return names
+def _decoded(secret: dict[str, Any]) -> dict[str, bytes]:
+    return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
 
 
 def _items(context: str, *what: str) -> list[dict[str, Any]]:
