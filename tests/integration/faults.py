@@ -66,7 +66,7 @@ class Faults:
 
     async def nobody_let_in(self) -> None:
         """Who would is dead, and every leaf has to come again."""
-        judge = self._system.processes()["spire_integration"]
+        judge = self._system.unit("spire_integration")
         await judge.kill()
         await asyncio.gather(*(link.cut() for link in self._links()))
         await asyncio.gather(*(link.join() for link in self._links()))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiomqtt
-from talk import Talk, device
+from talk import Talk, device, subscribed
 
 from canopy.contracts import admin as words
 from canopy.contracts.admin import AdminAnswer
@@ -44,8 +44,7 @@ class Device:
             talk = Talk(client, device(self.name))
             listening = asyncio.create_task(talk.listen())
             try:
-                for what in ("get", "update"):
-                    await client.subscribe(f"{talk.base}/twin/{what}/result", qos=1)
+                await subscribed(client, [f"{talk.base}/twin/{what}/result" for what in ("get", "update")])
                 yield talk
             finally:
                 listening.cancel()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import aiomqtt
-from talk import device
+from talk import device, subscribed
 
 from canopy.testing.wait import until
 
@@ -26,7 +26,7 @@ class Line:
 
     def __init__(self, topics: Iterable[str], take: Take, **how: Any) -> None:
         self.client: aiomqtt.Client | None = None
-        self._topics, self._take, self._how = [(topic, 1) for topic in topics], take, how
+        self._topics, self._take, self._how = list(topics), take, how
 
     async def stay(self) -> None:
         """Until cancelled."""
@@ -35,7 +35,7 @@ class Line:
                 client = aiomqtt.Client(**self._how, identifier=f"p-{uuid.uuid4().hex[:8]}", timeout=3)
                 client.pending_calls_threshold = 1000
                 async with client:
-                    await client.subscribe(self._topics)
+                    await subscribed(client, self._topics)
                     self.client = client
                     async for message in client.messages:
                         self._take(str(message.topic).split("/"), json.loads(bytes(message.payload)))

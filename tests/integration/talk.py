@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import json
 import ssl
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import aiomqtt
 
 ANSWER_SECONDS = 8.0
+COME_SECONDS = 30.0
+REFUSED = 128
 HEARD = ("twin/update/result", "twin/update/document", "twin/update/delta", "twin/get/result", "state/update/result")
 """What a device with a certificate may hear: all of its own that is said to it."""
 
@@ -84,21 +87,44 @@ async def talk(
     port: int, base: str, password: str = "", context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Talk]:
     """Connect to the gateway and subscribe what there is below `base`: by the certificate in `context`, as that device,
-    else at the plain port. `password` where devices need one."""
-    how: dict[str, Any] = {"username": "devices", "password": password} if password else {}
-    topics = ["#"]
-    if context is not None:
-        how["tls_context"], topics = context, list(HEARD)
-    async with aiomqtt.Client(host, port, identifier=f"test-{uuid.uuid4().hex[:8]}", **how) as client:
-        one = Talk(client, base)
-        listening = asyncio.create_task(one.listen())
-        await client.subscribe([(f"{base}/{topic}", 1) for topic in topics])
-        try:
-            yield one
-        finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
-                await listening
+    else at the plain port. `password` where devices need one. Raises aiomqtt.MqttError where it is never let in."""
+    how: dict[str, Any] = {"hostname": host, "port": port, "tls_context": context, "timeout": ANSWER_SECONDS}
+    how |= {"username": "devices", "password": password} if password else {}
+    deadline = time.monotonic() + COME_SECONDS
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            try:
+                one = await _came(stack, base, list(HEARD if context else ("#",)), how)
+                break
+            except aiomqtt.MqttError:  # as a device does: it comes again
+                if time.monotonic() > deadline:
+                    raise
+        yield one
+
+
+async def _came(stack: contextlib.AsyncExitStack, base: str, topics: list[str], how: dict[str, Any]) -> Talk:
+    """Once. Raises aiomqtt.MqttError."""
+    async with contextlib.AsyncExitStack() as trying:
+        client = aiomqtt.Client(**how, identifier=f"test-{uuid.uuid4().hex[:8]}")
+        one = Talk(await trying.enter_async_context(client), base)
+        trying.push_async_callback(_ended, asyncio.create_task(one.listen()))
+        await subscribed(client, [f"{base}/{topic}" for topic in topics])
+        stack.push_async_exit(trying.pop_all())
+    return one
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
+        await task
+
+
+async def subscribed(client: aiomqtt.Client, topics: Iterable[str]) -> None:
+    """With QoS 1, as a device should: it looks at what the gateway answers, which refuses where the leaf has just read
+    its configuration. Raises aiomqtt.MqttError."""
+    codes = await client.subscribe([(topic, 1) for topic in topics])
+    if any(code.value >= REFUSED for code in codes):
+        raise aiomqtt.MqttError("a subscription was refused")
 
 
 def device(name: str, namespace: str = "default") -> str:

@@ -62,7 +62,7 @@ class World:
     @property
     def replicas(self) -> list[Process]:
         """Of spire_integration."""
-        return [process for name, process in self.system.processes().items() if name.startswith("spire_integration")]
+        return [self.system.unit("spire_integration", replica=number) for number in (1, 2)]
 
     def turned_away(self) -> int:
         """How often the hub has let in no leaf."""

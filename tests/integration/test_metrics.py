@@ -6,7 +6,7 @@ from stories import Stories
 from talk import Talk
 
 from canopy.contracts.measures import MEASURES
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, TRUST_UNITS
 from canopy.testing.exposition import Family, families
 from canopy.testing.wait import until
 
@@ -22,7 +22,7 @@ async def scraped(stories: Stories, unit: str) -> dict[str, Family]:
     return families(answer.text)
 
 
-@pytest.mark.parametrize("unit", (*CLOUD_UNITS, *EDGE_UNITS))
+@pytest.mark.parametrize("unit", (*CLOUD_UNITS, *EDGE_UNITS, *TRUST_UNITS))
 async def test_a_unit_serves_every_metric_of_the_catalogue_and_no_other(stories: Stories, unit: str) -> None:
     found = await scraped(stories, unit)
     wanted = {m.name for m in MEASURES.values() if m.unit in ("", unit)}

@@ -8,6 +8,7 @@ import pytest
 from screens import canopy, why
 from stories import Stories
 
+from canopy.contracts.roles import EDGE_UNITS, EDGEIDENTITY
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
@@ -32,7 +33,8 @@ async def test_a_node_is_ready_soon_after_it_comes_and_not_ready_40_s_after_it_w
 
     async def healthy() -> bool:
         units = (await stories.api.get("nodes/node"))["units"]
-        return len(units) == 4 and all(unit["well"] for unit in units) and await _is(stories, "EdgeHealthy") == "True"
+        well = {unit["unit"] for unit in units if unit["well"]} == {*EDGE_UNITS, EDGEIDENTITY}
+        return well and await _is(stories, "EdgeHealthy") == "True"
 
     await until(ready, 10)
     found = await stories.kube.get("Node", "node")

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from canopy.bus.config import CLOUD
-from canopy.contracts.roles import CLOUD_UNITS
+from canopy.contracts.roles import CLOUD_UNITS, SPIRE_INTEGRATION
 from canopy.testing.child import HOST, free_port
 from canopy.testing.clients import FleetClient, KubeClient
 from canopy.testing.fleet import Home, Trust
@@ -132,10 +132,10 @@ class System:
 
     def unit(self, name: str, node: str = "", replica: int = 1) -> Process:
         """The process that runs a unit, of its own or folded; `node` may be left out for the first one."""
-        if name in CLOUD_UNITS:
-            one = name if self.split else CLOUD
-            return self.cloud[one if replica == 1 else f"{one}-{replica}"]
-        return self.node(node).unit(name)
+        if name not in (*CLOUD_UNITS, SPIRE_INTEGRATION):
+            return self.node(node).unit(name)
+        one = name if self.split or name == SPIRE_INTEGRATION else CLOUD
+        return (self.cloud | self._trust.processes)[one if replica == 1 else f"{one}-{replica}"]
 
     def home(self, node: str = "") -> Home:
         """The folders and ports of a node."""

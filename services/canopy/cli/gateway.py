@@ -13,6 +13,8 @@ from canopy.contracts.subject import AnySubject
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 3.0
 TRIES = 5
+REFUSED = 128
+"""A SUBACK's code from which on it is a refusal."""
 
 
 def topic(subject: AnySubject, **tokens: str) -> str:
@@ -77,7 +79,14 @@ class Gateway:
             (c.TWIN_GET_RESULT, self._device),
             (c.TWIN_UPDATE_RESULT, self._device),
         ):
-            await self._client.subscribe(topic(subject, **tokens), qos=1)
+            await self._subscribe(topic(subject, **tokens))
+
+    async def _subscribe(self, where: str) -> None:
+        """A gateway refuses when its leaf has just read its configuration. Raises RuntimeError where it always does."""
+        for _ in range(TRIES):
+            if all(code.value < REFUSED for code in await self._client.subscribe(where, qos=1)):
+                return
+        raise RuntimeError(f"the gateway refuses the subscription of {where}")
 
     async def listen(self) -> None:
         """Take what comes; until cancelled."""
