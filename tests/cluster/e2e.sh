@@ -3,10 +3,10 @@
 # Arguments go to pytest. What is missing is said in one line.
 set -euo pipefail
 . "$(dirname "$0")/node.sh"
-images=(cloudhub devicecontroller edgecontroller edge cli light nats redis identity spire_integration)
-! "$here/../spire/build.sh" --have >/dev/null || images+=(spire-server spire-agent)
+images=(cloudhub devicecontroller edgecontroller edge cli light nats redis identity spire_integration spire-server spire-agent)
 python=${PYTHON:-$here/../../.venv/bin/python}
 
+"$here/../spire/build.sh" --have >/dev/null || { echo "SPIRE is not built here: bash tests/spire/build.sh (10 minutes, once), then make images" >&2; exit 1; }
 line=$("$here/up.sh")
 eval "$line"
 programs=$("$here/build.sh" --have || true)

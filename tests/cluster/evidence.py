@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 KEPT = Path(__file__).parents[2] / "build" / "cluster-e2e"
-NAMESPACES = ("canopy", "canopy-edge", "default", "kube-system")
+NAMESPACES = ("canopy", "canopy-edge", "canopy-spire", "default", "kube-system")
 LOG_LINES = "2000"
 
 
@@ -25,7 +25,9 @@ def keep(story: str, outside: Path | None) -> Path:
             _say(folder / f"{name}.log", *logs)
             _say(folder / f"{name}.previous.log", *logs, "--previous")
     if outside and outside.exists():
-        shutil.copytree(outside, folder / "outside", ignore=shutil.ignore_patterns("js", "*.db*"))
+        shutil.copytree(
+            outside, folder / "outside", ignore=shutil.ignore_patterns("js", "jetstream", "*.db*", "*.pem", "*.sock")
+        )
     return folder
 
 

@@ -1,18 +1,21 @@
 """Installing the overlay `ci` and removing it, command by command as docs/deploy-on-kubernetes.md says."""
 
 import asyncio
-import base64
-import sys
 from pathlib import Path
 
 import kubectl as k
-from outside import NODE, Outside
-from world import Edge
+from credentials import from_pod, remove_pod
+from outside import HUB_NAME, NODE, Outside, command
+from world import Edge, until
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy" / "k8s"
 OVERLAY = K8S / "overlays" / "ci"
 WORKLOADS = (
+    (k.CLOUD, "statefulset/spire-server"),
+    (k.AGENTS, "daemonset/spire-agent"),
+    (k.AGENTS, "daemonset/spire-agent-edge"),
+    (k.CLOUD, "deployment/spire-integration"),
     (k.CLOUD, "statefulset/nats"),
     (k.CLOUD, "statefulset/redis"),
     (k.CLOUD, "deployment/cloudhub"),
@@ -21,10 +24,13 @@ WORKLOADS = (
     (k.EDGE, "daemonset/edge"),
     (k.EDGE, "deployment/light"),
 )
-READY_SECONDS = 180.0
-LEAF_PORT, API_PORT, MQTT_PORT = 30722, 30880, 1883
+READY_SECONDS = 240.0
+LEAF_PORT, API_PORT, JOIN_PORT, MQTT_PORT = 30722, 30880, 30843, 8883
 RUNS_EDGE = "node.canopy.dev/runs-edge"
-FOLDERS = ("/var/lib/canopy", "/var/lib/canopy-ci")
+FOLDERS = ("/var/lib/canopy", "/var/lib/canopy-ci", "/run/canopy-spire")
+OPERATOR = "canopy-operator"
+"""An account of Kubernetes that may make and delete Nodes: who may say what joins the fleet."""
+HOLDING = ("/var/lib", "/run")
 PASSING = ("events", "endpoints", "endpointslices", "leases", "componentstatuses", "podmetrics", "nodemetrics", "pods")
 """Kinds that come and go by themselves; pods are seen by what owns them, and in our namespaces."""
 
@@ -47,18 +53,18 @@ class Installation:
                 await self.install()
             await self.rolled_out()
             self._ready = True
-        await (await self.outside()).start()
+        await (await self.joined()).start()
 
     async def _is_there(self) -> bool:
         return bool(await k.items("deployments", "-n", k.CLOUD)) if await _exists("namespace", k.CLOUD) else False
 
     async def install(self) -> None:
-        """Namespaces, secrets, the overlay."""
+        """Namespaces, what `canopy secrets` makes, the overlay."""
         await k.kubectl("apply", "-k", str(K8S / "base" / "namespaces"))
-        node = await self.node()
-        secrets = await self._canopy("secrets", "--nodes", f"{node},{NODE}")
-        await k.kubectl("apply", "-f", "-", stdin=secrets)
-        await k.kubectl("label", "node", node, f"{RUNS_EDGE}=true", "--overwrite")
+        await k.kubectl("label", "node", await self.node(), f"{RUNS_EDGE}=true", "--overwrite")
+        code, made = await command("secrets", "--hub-names", HUB_NAME)
+        assert code == 0, made
+        await k.kubectl("apply", "-f", "-", stdin=made)
         await k.kubectl("apply", "-k", str(OVERLAY))
 
     async def rolled_out(self, seconds: float = READY_SECONDS) -> None:
@@ -78,31 +84,50 @@ class Installation:
     # --- edges --------------------------------------------------------------------------------------------------------
     async def pod_edge(self) -> Edge:
         """The DaemonSet's."""
-        password = await self._secret("canopy-passwords", "devices", k.EDGE)
-        return Edge(await self.node(), await self.address(), MQTT_PORT, password)
+        node = await self.node()
+        return Edge(node, await self.address(), MQTT_PORT, from_pod(node))
 
     async def outside(self) -> Outside:
-        """The one outside, started or not."""
+        """A machine that has not joined, or that has."""
         if self._outside is None:
-            password = await self._secret("canopy-nodes", NODE, k.CLOUD)
-            url = f"nats-leaf://{NODE}:{password}@{await self.address()}:{LEAF_PORT}"
-            self._outside = Outside(self.directory / NODE, url)
+            self._outside = Outside(self.directory / NODE, await self.address(), JOIN_PORT, LEAF_PORT)
         return self._outside
+
+    async def joined(self) -> Outside:
+        """The same, with a token if it has not joined yet."""
+        outside = await self.outside()
+        if outside.edge is None:
+            code, said = await outside.join(await self.token(NODE))
+            assert code == 0, said
+        return outside
 
     async def edges(self) -> tuple[Edge, Edge]:
         """Both, running."""
-        return await self.pod_edge(), await (await self.outside()).start()
+        return await self.pod_edge(), await (await self.joined()).start()
 
-    async def _secret(self, name: str, key: str, namespace: str) -> str:
-        return base64.b64decode((await k.got("secret", name, "-n", namespace))["data"][key]).decode()
+    async def token(self, node: str) -> str:
+        """By which one machine may join as `node`."""
+        return (await self.fleet("node", "token", node, "--quiet")).strip()
 
-    async def _canopy(self, *words: str) -> str:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "canopy.cli.main", *words, stdout=-1, stderr=-1
-        )
-        out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        return out.decode()
+    async def fleet(self, *words: str) -> str:
+        """What the command line says that asks the fleet API, as the operator's account."""
+        if not await _exists("serviceaccount", OPERATOR):
+            await k.kubectl("create", "serviceaccount", OPERATOR)
+            rights = ("--verb=get,list,create,delete", "--resource=nodes,devices.devices.kubeedge.io")
+            await k.kubectl("create", "clusterrole", OPERATOR, *rights)
+            bound = (f"--clusterrole={OPERATOR}", f"--serviceaccount=default:{OPERATOR}")
+            await k.kubectl("create", "clusterrolebinding", OPERATOR, *bound)
+        token = (await k.kubectl("create", "token", OPERATOR)).strip()
+        api = ("--api-url", f"http://{await self.address()}:{API_PORT}", "--api-token", token)
+
+        async def said() -> str:
+            code, text = await command(*words, *api)
+            if code:
+                raise k.Refused(text)
+            return text
+
+        found: str = await until(f"canopy {' '.join(words)}", said, 30)
+        return found
 
     # --- going --------------------------------------------------------------------------------------------------------
     async def uninstall(self) -> None:
@@ -111,8 +136,11 @@ class Installation:
             await self._outside.stop()
         if await _exists("crd", "devices.devices.kubeedge.io"):
             await k.kubectl("delete", "devices,devicemodels,devicestatuses", "-A", "--all")
-        await k.kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", seconds=180)
+        await remove_pod()
+        await k.kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", seconds=240)
         await k.kubectl("delete", "nodes", "-l", "node.canopy.dev/managed=true")
+        for kind in ("clusterrolebinding", "clusterrole", "serviceaccount"):
+            await k.kubectl("delete", kind, OPERATOR, "--ignore-not-found")
         await k.kubectl("label", "node", await self.node(), f"{RUNS_EDGE}-")
         await _remove_folders(await self.node())
         self._outside, self._ready = None, False
@@ -159,10 +187,10 @@ async def _remove_folders(node: str) -> None:
                     "imagePullPolicy": "Never",
                     "command": ["python3", "-c", program, *FOLDERS],
                     "securityContext": {"runAsUser": 0},
-                    "volumeMounts": [{"name": "host", "mountPath": "/host/var/lib"}],
+                    "volumeMounts": [{"name": f[1:4], "mountPath": f"/host{f}"} for f in HOLDING],
                 }
             ],
-            "volumes": [{"name": "host", "hostPath": {"path": "/var/lib"}}],
+            "volumes": [{"name": f[1:4], "hostPath": {"path": f}} for f in HOLDING],
         },
     }
     await k.apply(pod)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 CALL_SECONDS = 60.0
-CLOUD, EDGE = "canopy", "canopy-edge"
+CLOUD, EDGE, AGENTS = "canopy", "canopy-edge", "canopy-spire"
 """The namespaces of the overlay."""
 
 Json = dict[str, Any]

@@ -67,5 +67,7 @@ async def test_every_unit_says_that_it_is_ready(canopy: Installation) -> None:
         "cloudhub",
         "devicecontroller",
         "edgecontroller",
+        "spire-server",
+        "spire-integration",
     }
     await rolled_out(k.EDGE, "daemonset/edge", 5)

@@ -34,7 +34,7 @@ async def test_devices_show_their_node_and_their_model(canopy: Installation) -> 
 async def test_a_node_that_is_switched_off_is_not_ready_and_is_ready_again_when_it_is_back(
     canopy: Installation,
 ) -> None:
-    outside = await canopy.outside()
+    outside = await canopy.joined()
     await outside.stop()
     await until("the node is not Ready", _not_ready, GONE_SECONDS)
     await outside.start()

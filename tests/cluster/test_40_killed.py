@@ -13,7 +13,7 @@ async def test_each_pod_deleted_in_turn_loses_nothing(canopy: Installation) -> N
     workloads = {name.rpartition("/")[2]: (namespace, name) for namespace, name in WORKLOADS}
     async with Load.on(await canopy.edges()) as load:
         await load.flows("the start")
-        for namespace in (k.CLOUD, k.EDGE):
+        for namespace in (k.AGENTS, k.CLOUD, k.EDGE):
             for pod in await k.pods("app.kubernetes.io/name!=volumes", namespace):
                 unit, name = k.unit_of(pod), k.named(pod)
                 await k.kubectl("delete", "pod", "-n", namespace, name)

@@ -14,19 +14,24 @@ from canopy.contracts.roles import CLOUD_UNITS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-KUBERNETES, LEAF, API, MQTT = "kubernetes:443", "nats:7422", "cloudhub:8080", "edge:1883"
-HEALTH = {f"{unit}:8081" for unit in (*CLOUD_UNITS, "edge")} | {"nats:8222"}
-EVERYONE = {LEAF, API, MQTT}
-"""Each asks for a password or a token."""
+KUBERNETES, LEAF, API, MQTT = "kubernetes:443", "nats:7422", "cloudhub:8080", "edge:8883"
+SPIRE, JOIN, KUBELET = "spire-server:8081", "spire-integration:8443", "node:10250"
+HEALTH = {f"{unit}:8081" for unit in (*CLOUD_UNITS, "spire-integration", "edge")} | {"nats:8222"}
+EVERYONE = {LEAF, API, MQTT, JOIN}
+"""Each asks for a certificate or a token."""
 
 MAY: dict[str, set[str]] = {
     **{unit: {"nats:4222", KUBERNETES} for unit in CLOUD_UNITS},
+    "spire-integration": {"nats:4222", SPIRE},
+    "spire-server": {KUBERNETES},
+    "spire-agent": {SPIRE, KUBELET},
+    "spire-agent-edge": {SPIRE},
     "nats": {"nats:6222"},
     "redis": set(),
     "edge": {LEAF, "light:5020"},
     "light": set(),
-    "stranger": EVERYONE | {KUBERNETES, "node:10250"},
-    "monitor": EVERYONE | {KUBERNETES, "node:10250"} | HEALTH,
+    "stranger": EVERYONE | {KUBERNETES, KUBELET},
+    "monitor": EVERYONE | {KUBERNETES, KUBELET} | HEALTH,
     "intruder": set(),
 }
 MAY["cloudhub"] |= {"redis:6379"}
@@ -111,7 +116,7 @@ async def test_every_pod_reaches_what_it_may_and_nothing_else(
 async def _units() -> dict[str, list[tuple[str, str, str]]]:
     """The pods of each unit: (namespace, pod, address)."""
     found: dict[str, list[tuple[str, str, str]]] = {}
-    for namespace in (k.CLOUD, k.EDGE):
+    for namespace in (k.AGENTS, k.CLOUD, k.EDGE):
         for pod in await k.pods("app.kubernetes.io/name", namespace):
             if k.ready(pod):
                 found.setdefault(k.unit_of(pod), []).append((namespace, k.named(pod), pod["status"]["podIP"]))

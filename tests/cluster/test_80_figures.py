@@ -15,7 +15,7 @@ async def test_memory_of_each_pod(canopy: Installation) -> None:
     path = f"/api/v1/nodes/{await canopy.node()}/proxy/stats/summary"
     summary = json.loads(await k.kubectl("get", "--raw", path))
     for pod in sorted(summary["pods"], key=lambda p: (p["podRef"]["namespace"], p["podRef"]["name"])):
-        if pod["podRef"]["namespace"] not in (k.CLOUD, k.EDGE):
+        if pod["podRef"]["namespace"] not in (k.AGENTS, k.CLOUD, k.EDGE):
             continue
         used = {c["name"]: c["memory"].get("rssBytes", 0) / MIB for c in pod.get("containers", []) if c.get("memory")}
         assert all(mib > 0 for mib in used.values()), used

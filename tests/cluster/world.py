@@ -6,14 +6,16 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiomqtt
 import kubectl as k
+from credentials import Contexts, Give
 from players import Players
 from seen import Seen, shown
 from talk import Talk, device
+from talk import talk as talking
 
 API = "devices.kubeedge.io/v1beta1"
 SETTLE_SECONDS = 4.0
@@ -35,30 +37,39 @@ MODEL: k.Json = {
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Where the devices of one node speak MQTT. `node` is its name in Kubernetes."""
+    """Where the devices of one node speak MQTT over TLS, each with a certificate that the node gave (`give`). `node` is
+    its name in Kubernetes."""
 
     node: str
     host: str
     port: int
-    password: str = ""
+    give: Give = field(compare=False, repr=False)
+
+    async def contexts(self, names: Sequence[str]) -> Contexts:
+        """Of these devices, as soon as the node knows them."""
+        found: Contexts = await until(
+            f"{self.node} gives certificates to {names}", lambda: self.give(names), CATCH_UP_SECONDS
+        )
+        return found
 
     @contextlib.asynccontextmanager
     async def talk(self, name: str) -> AsyncIterator[Talk]:
-        """Be the device `name`."""
-        login = {"username": "devices", "password": self.password} if self.password else {}
-        client = aiomqtt.Client(self.host, self.port, identifier=f"story-{uuid.uuid4().hex[:8]}", **login)
-        async with client:
-            one = Talk(client, device(name))
-            listening = asyncio.create_task(one.listen())
-            await client.subscribe(f"{one.base}/#", qos=1)
-            try:
-                yield one
-            finally:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+        """Be the device `name`, as soon as it is let in."""
+        context = (await self.contexts([name]))[name]
 
-    def players(self, names: Sequence[str], seed: int) -> Players:
-        return Players(self.port, names, random.Random(seed), host=self.host, password=self.password)
+        async def let_in() -> bool:
+            with contextlib.suppress(aiomqtt.MqttError):
+                async with aiomqtt.Client(self.host, self.port, tls_context=context):
+                    return True
+            return False
+
+        await until(f"{name} is let in at {self.node}", let_in, CATCH_UP_SECONDS)
+        async with talking(self.port, device(name), context=context, host=self.host) as one:
+            yield one
+
+    async def players(self, names: Sequence[str], seed: int) -> Players:
+        contexts = await self.contexts(names)
+        return Players(self.port, names, random.Random(seed), host=self.host, contexts=contexts)
 
 
 async def create(name: str, on: str, level: str = "") -> None:
@@ -131,7 +142,7 @@ class Load:
                 await create(name, edge.node)
         async with contextlib.AsyncExitStack() as stack:
             seen = await stack.enter_async_context(Seen().watching())
-            players = [edge.players(own, i) for i, (edge, own) in enumerate(names.items())]
+            players = [await edge.players(own, i) for i, (edge, own) in enumerate(names.items())]
             for player in players:
                 await stack.enter_async_context(player.playing())
             yield cls(players, seen)

@@ -136,6 +136,12 @@ def test_a_port_of_the_host_is_not_one_of_a_sidecar_which_a_kubelet_would_not_ma
     assert ports == []
 
 
+def test_an_edge_is_given_its_folders_then_its_certificate_then_the_leaf_s_configuration(manifests: Manifests) -> None:
+    edge = next(pod for pod in manifests.pods if pod.name == "edge")
+    found = [c["name"] for c in edge.spec["initContainers"] if c["name"] != "app"]
+    assert found == ["folders", "identity", "prepare"]
+
+
 def test_scratch_space_is_bounded(manifests: Manifests) -> None:
     loose = [
         f"{pod.name}/{v['name']}" for pod in manifests.pods for v in pod.spec["volumes"] if v.get("emptyDir", 1) == {}

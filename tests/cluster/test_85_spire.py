@@ -1,0 +1,88 @@
+"""Claim: nobody at NATS has a password; SPIRE's agent beside an edge gets that node's certificate and no other; without
+SPIRE, its agents and one spire_integration, devices go on."""
+
+import json
+
+import kubectl as k
+import pytest
+import yaml
+from installation import K8S, WORKLOADS, Installation, rolled_out
+from world import until, until_shown
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+LIGHT = K8S / "components" / "light" / "device.yaml"
+FETCH = ("spire-agent", "api", "fetch", "x509", "-socketPath", "/run/spire/agent/api.sock", "-timeout", "5s")
+SERVER = ("exec", "-n", k.CLOUD, "spire-server-0", "--", "spire-server")
+SOCKET = ("-socketPath", "/run/spire/server/api.sock")
+TD = "spiffe://canopy.test"
+END_THE_LEAF = """
+import os, pathlib, signal
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if (process / "comm").read_text().strip() == "nats-server":
+        os.kill(int(process.name), signal.SIGTERM)
+        print("ended")
+"""
+
+
+async def test_no_server_of_nats_knows_a_password_but_that_of_the_routes(canopy: Installation) -> None:
+    for namespace, pod, container in ((k.CLOUD, "nats-0", "nats"), (k.EDGE, await _pod("edge", k.EDGE), "leaf")):
+        said = await k.inside(pod, "import os; print(*os.environ)", namespace=namespace, container=container)
+        assert {word for word in said.split() if "PASSWORD" in word} <= {"CANOPY_PASSWORD_ROUTE"}, pod
+
+
+async def test_the_agent_beside_an_edge_gets_that_node_s_certificate_and_nothing_of_the_cloud(
+    canopy: Installation,
+) -> None:
+    """Who asks it is the user for whom two entries of this story are: one of an edge's agent, one of the cloud's."""
+    node, agent = await canopy.node(), await _pod("spire-agent-edge", k.AGENTS)
+    made = {f"{TD}/story/edge": f"{TD}/edge-agents/{node}", f"{TD}/story/cloud": f"{TD}/cloud-agents"}
+    for id, parent in made.items():
+        await k.kubectl(*SERVER, "entry", "create", *SOCKET, "-spiffeID", id, "-parentID", parent, *_selected())
+
+    async def given() -> set[str]:
+        said = await k.kubectl("exec", "-n", k.AGENTS, agent, "--", *FETCH)
+        found = {line.split()[-1] for line in said.splitlines() if line.startswith("SPIFFE ID:")}
+        return found if f"{TD}/story/edge" in found else set()
+
+    try:
+        found = await until("the agent has what the server has for it", given, 30)
+        assert found == {f"{TD}/node/{node}", f"{TD}/story/edge"}
+    finally:
+        for id in made:
+            entry = await k.kubectl(*SERVER, "entry", "show", *SOCKET, "-spiffeID", id, "-output", "json")
+            for one in json.loads(entry)["entries"]:
+                await k.kubectl(*SERVER, "entry", "delete", *SOCKET, "-entryID", one["id"])
+
+
+def _selected() -> tuple[str, ...]:
+    return "-selector", "unix:uid:65532"
+
+
+async def test_without_spire_and_without_one_spire_integration_devices_go_on(canopy: Installation) -> None:
+    model, device = yaml.safe_load_all(LIGHT.read_text().replace("NODE", await canopy.node()))
+    await k.apply(model, device)
+    await k.kubectl("scale", "-n", k.CLOUD, "statefulset/spire-server", "--replicas=0")
+    await k.kubectl("wait", "-n", k.CLOUD, "--for=delete", "pod/spire-server-0", "--timeout=60s", seconds=65)
+    try:
+        await k.kubectl("delete", "pod", "-n", k.AGENTS, "--all", "--wait=false")
+        one = await _pod("spire-integration", k.CLOUD)
+        await k.kubectl("delete", "pod", "-n", k.CLOUD, one, "--wait=false")
+        await _flip("true")
+        await k.inside(await _pod("edge", k.EDGE), END_THE_LEAF, namespace=k.EDGE, container="leaf")
+        await _flip("false")  # the node's link came anew, by the certificate that it has
+    finally:
+        await k.kubectl("scale", "-n", k.CLOUD, "statefulset/spire-server", "--replicas=1")
+    for namespace, name in WORKLOADS:
+        await rolled_out(namespace, name)
+    await _flip("true")
+
+
+async def _flip(value: str) -> None:
+    """A wish, and its report in Kubernetes."""
+    change = [{"op": "add", "path": "/spec/properties/0/desired", "value": {"value": value}}]
+    await k.kubectl("patch", "device", "light", "-n", "default", "--type=json", "-p", json.dumps(change))
+    await until_shown("light", {"switch": value})
+
+
+async def _pod(unit: str, namespace: str) -> str:
+    return k.named((await k.pods(f"app.kubernetes.io/name={unit}", namespace))[0])
