@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from doors import Doors
 from stock import MEMBERSHIP, Members, listening
 
 from canopy.testing.clients import KubeClient, path_of
-from canopy.testing.system import System
 from canopy.testing.wait import until
 
 AT_ONCE = 16
@@ -59,13 +59,16 @@ async def create(kube: KubeClient, objects: Iterable[Json]) -> None:
             group.create_task(some())
 
 
-async def known(system: System, kube: KubeClient, count: int) -> list[str]:
-    """Create so many devices and wait until the edge says that it has them; their names."""
+async def known(doors: Doors, kube: KubeClient, count: int) -> list[str]:
+    """Create so many devices and wait until the edge says that it has them, and has given them certificates; their
+    names."""
     wanted, members = names(count), Members()
-    async with listening(system.node().mqtt_port, MEMBERSHIP, members.heard):
+    async with listening([(await doors.app(), MEMBERSHIP)], members.heard):
         await kube.apply(MODEL)
         await create(kube, map(device, wanted))
         await until(lambda: members.names >= set(wanted), KNOWN_SECONDS)
+    for name in wanted:
+        await doors.device(name)
     return wanted
 
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import cluster
 import yaml
+from doors import Doors
 from measure import Figures, between, main, options, quantiles, say, usages
 from pymodbus.client import AsyncModbusTcpClient
-from stock import listening, publishers, update
+from stock import hearing, publishers, update
 
 from canopy.testing.child import HOST
 from canopy.testing.clients import KubeClient
@@ -29,7 +30,7 @@ from canopy.testing.wait import until
 DEVICES = 10
 SPACED_SECONDS = 0.25
 QUIET_SECONDS = 3.0
-DELTAS = "$hw/events/device/default/+/twin/update/delta"
+DELTAS = "twin/update/delta"
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -55,24 +56,24 @@ class Arrivals:
 
 async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
     async with System(folder, split=arguments.split) as system, system.kube() as kube:
-        names = await cluster.known(system, kube, DEVICES)
+        doors = Doors(system)
+        names = await cluster.known(doors, kube, DEVICES)
         light = await _light(system, kube)
         await asyncio.sleep(QUIET_SECONDS)
         before = usages(system)
         say("latency: device -> Kubernetes API")
-        up = await _up(system, kube, names, arguments.changes)
+        up = await _up(doors, kube, names, arguments.changes)
         say("latency: Kubernetes API -> device")
-        down = await _down(system, kube, names, arguments.changes)
+        down = await _down(doors, kube, names, arguments.changes)
         say("latency: Kubernetes API -> the light's coil")
         coil = await _coil(kube, light, arguments.changes)
         figures = quantiles("up", up) | quantiles("down", down) | quantiles("coil", coil)
         return figures | {"processes": between(before, usages(system))}
 
 
-async def _up(system: System, kube: KubeClient, names: list[str], changes: int) -> list[float]:
+async def _up(doors: Doors, kube: KubeClient, names: list[str], changes: int) -> list[float]:
     seen, took = Arrivals(), []
-    port = system.node().mqtt_port
-    async with cluster.watching(kube, "DeviceStatus", seen.status), publishers(port, names) as clients:
+    async with cluster.watching(kube, "DeviceStatus", seen.status), publishers(doors, names) as clients:
         await asyncio.sleep(1)
         for value in range(1, changes + 1):
             began = time.monotonic()
@@ -82,9 +83,9 @@ async def _up(system: System, kube: KubeClient, names: list[str], changes: int) 
     return took
 
 
-async def _down(system: System, kube: KubeClient, names: list[str], changes: int) -> list[float]:
+async def _down(doors: Doors, kube: KubeClient, names: list[str], changes: int) -> list[float]:
     seen, took = Arrivals(), []
-    async with listening(system.node().mqtt_port, DELTAS, seen.delta):
+    async with hearing(doors, names, DELTAS, seen.delta):
         for value in range(10_001, 10_001 + changes):
             name = names[value % len(names)]
             began = time.monotonic()

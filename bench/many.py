@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import cluster
+from doors import Door, Doors
 from measure import Figures, between, edge_mb, main, options, say, usages
 from stock import MEMBERSHIP, Members, listening
 
@@ -33,8 +34,8 @@ async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
 async def _run(arguments: argparse.Namespace, folder: Path, live: bool) -> Figures:
     wanted, members, word = cluster.names(arguments.devices), Members(), "live" if live else "waiting"
     async with System(folder, split=arguments.split) as system, system.kube() as kube:
-        before = usages(system)
-        async with listening(system.node().mqtt_port, MEMBERSHIP, members.heard):
+        doors, before = Doors(system), usages(system)
+        async with listening([(await doors.app(), MEMBERSHIP)], members.heard):
             if not live:
                 await system.node().link.cut()
             say(f"many: {word}: {arguments.devices} Devices")
@@ -43,7 +44,7 @@ async def _run(arguments: argparse.Namespace, folder: Path, live: bool) -> Figur
             if not live:
                 await system.node().link.join()
             await until(lambda: len(members.names) >= len(wanted), cluster.KNOWN_SECONDS)
-        missing = set(wanted) - await _held(system)
+        missing = set(wanted) - await _held(system.node().name, await doors.device(wanted[0]))
         return {
             f"{word}_s": round(max(0.0, members.last - began), 2),
             f"{word}_created_s": round(created, 2),
@@ -60,23 +61,11 @@ async def _created(kube: KubeClient, wanted: list[str]) -> float:
     return time.monotonic() - began
 
 
-async def _held(system: System) -> set[str]:
-    """The devices that membership/get answers, in several pieces."""
-    topic = f"$hw/events/node/{system.node().name}/membership/get"
-    command = (
-        "mosquitto_rr",
-        "-V",
-        "mqttv311",
-        "-p",
-        str(system.node().mqtt_port),
-        "-t",
-        topic,
-        "-e",
-        f"{topic}/result",
-    )
-    process = await asyncio.create_subprocess_exec(
-        *command, "-m", '{"event_id":"b"}', "-W", str(ASK_SECONDS), stdout=asyncio.subprocess.PIPE
-    )
+async def _held(node: str, door: Door) -> set[str]:
+    """The devices that membership/get answers, in several pieces, to one of them."""
+    topic = f"$hw/events/node/{node}/membership/get"
+    command = ("mosquitto_rr", *door, "-V", "mqttv311", "-t", topic, "-e", f"{topic}/result", "-m", '{"event_id":"b"}')
+    process = await asyncio.create_subprocess_exec(*command, "-W", str(ASK_SECONDS), stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     return {device["name"] for line in out.splitlines() for device in json.loads(line)["devices"]}
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import cluster
+from doors import Doors
 from measure import Figures, main, options, say
 from stock import publishers, update
 
@@ -68,7 +69,8 @@ WAYS: dict[str, tuple[Turn, Turn]] = {
 async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
     figures: Figures = {}
     async with System(folder, split=arguments.split) as system, system.kube() as kube:
-        names = await cluster.known(system, kube, arguments.reports)
+        doors = Doors(system)
+        names = await cluster.known(doors, kube, arguments.reports)
         value = 0
         for way, (leave, come) in WAYS.items():
             for what, devices in (("one_device", names[:1]), ("devices", names)):
@@ -79,7 +81,7 @@ async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
                     meant[devices[number % len(devices)]] = value
                 await leave(system)
                 first = value - arguments.reports + 1
-                await _report(system, devices, range(first, value + 1))
+                await _report(doors, devices, range(first, value + 1))
                 await asyncio.sleep(arguments.away)
                 await come(system)
                 seconds, missing = await _shown(kube, meant)
@@ -88,8 +90,8 @@ async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
     return figures
 
 
-async def _report(system: System, devices: list[str], values: range) -> None:
-    async with publishers(system.node().mqtt_port, devices) as clients:
+async def _report(doors: Doors, devices: list[str], values: range) -> None:
+    async with publishers(doors, devices) as clients:
         for place, value in enumerate(values):
             clients[devices[place % len(devices)]].send(update(value))
 

@@ -10,20 +10,19 @@ where the machine is shared: players, leaves and hub take their part of it too.
 import argparse
 import asyncio
 import time
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
 from measure import Figures, between, main, options, quantiles, say, usage
 
-from canopy.bus import Bus, Connection
-from canopy.bus.config import EDGE
+from canopy.bus import Bus
 from canopy.contracts.catalogue import HELLO, REPORT
 from canopy.contracts.wire import DeviceState, Hello, Report, ReportBatch, Side, TwinState, encode
-from canopy.runtime.telemetry import Telemetry
+from canopy.identity import ids
 from canopy.testing.child import HOST, free_port
 from canopy.testing.processes import Process
-from canopy.testing.servers import RunningHub, RunningLeaf, hub, leaf
+from canopy.testing.servers import leaf
+from canopy.testing.trusted import TD, Trusted, open_trusted
 
 ASK_SECONDS = 10.0
 WARM = 2
@@ -39,13 +38,12 @@ class Player:
         self.took: list[float] = []
 
     @classmethod
-    async def open(cls, running: RunningLeaf, devices: int, stack: AsyncExitStack) -> "Player":
-        """Connected, and with a session."""
-        user = {"user": EDGE, "password": running.passwords[EDGE]}
-        connection = await Connection.open(running.client_url, name="bench", **user)
-        stack.push_async_callback(connection.close)
-        bus = Bus(connection, "edgehub", Telemetry("edgehub", enabled=False), node=running.node)
-        self = cls(running.node, bus, devices)
+    async def open(cls, world: Trusted, name: str, devices: int) -> "Player":
+        """With a leaf of its own, and a session."""
+        node = await world.node(name)
+        node.leaf = await leaf(node.folder / "server", name, world.hub.leaf_url(name), trust=node.trust)
+        world.stack.push_async_callback(node.leaf.server.stop)
+        self = cls(name, await world.edge(node, "edgehub"), devices)
         while not self._session:
             self._session = await self._greeted()
         return self
@@ -84,21 +82,15 @@ class Player:
 
 async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
     nodes = [f"edge-{number}" for number in range(arguments.nodes)]
-    async with AsyncExitStack() as stack:
-        running = await hub(folder / "hub", nodes=nodes)
-        stack.push_async_callback(running.server.stop)
-        cloudhub = _cloudhub(running, folder)
-        stack.push_async_callback(cloudhub.stop)
+    async with open_trusted(folder) as world:
+        cloudhub = await _cloudhub(world)
+        world.stack.push_async_callback(cloudhub.stop)
         await cloudhub.start()
-        players = []
-        for node in nodes:
-            edge = await leaf(folder / node, node, running.leaf_url(node))
-            stack.push_async_callback(edge.server.stop)
-            players.append(await Player.open(edge, arguments.devices, stack))
+        players = [await Player.open(world, node, arguments.devices) for node in nodes]
         await asyncio.gather(*(player.send(WARM) for player in players))
         for player in players:
             player.took.clear()
-        pids = {"cloudhub": cloudhub.pid, "hub": running.server.pid}
+        pids = {"cloudhub": cloudhub.pid, "hub": world.hub.server.pid}
         before, began = {name: usage(pid) for name, pid in pids.items()}, time.monotonic()
         say(f"states: {arguments.batches} batches of {arguments.devices}, {len(nodes)} nodes at once")
         await asyncio.gather(*(player.send(arguments.batches // len(nodes)) for player in players))
@@ -113,18 +105,18 @@ async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
     }
 
 
-def _cloudhub(running: RunningHub, folder: Path) -> Process:
+async def _cloudhub(world: Trusted) -> Process:
     health = free_port()
     own = {
-        "CANOPY_NATS_URL": running.client_url,
-        "CANOPY_NATS_USER": "cloudhub",
-        "CANOPY_NATS_PASSWORD": running.passwords["cloudhub"],
-        "CANOPY_DATA_DIR": str(folder / "cloudhub"),
+        "CANOPY_NATS_URL": world.hub.client_url,
+        "CANOPY_IDENTITY_DIR": str(await world.files(world.authority, ids.cloud(TD, "cloudhub"))),
+        "CANOPY_TRUST_DOMAIN": TD,
+        "CANOPY_DATA_DIR": str(world.folder / "cloudhub"),
         "CANOPY_HEALTH_LISTEN": f"{HOST}:{health}",
         "CANOPY_CLOUDHUB_API_LISTEN": f"{HOST}:0",
         "CANOPY_CLOUDHUB_API_TOKEN": "bench",
     }
-    return Process("cloudhub", ("canopy.launch", "cloudhub"), folder / "cloudhub.log", own, health)
+    return Process("cloudhub", ("canopy.launch", "cloudhub"), world.folder / "cloudhub.log", own, health)
 
 
 def _options() -> argparse.ArgumentParser:

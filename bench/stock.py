@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-SUBSCRIBES_SECONDS = 1.0
+from doors import Door, Doors
+
+SUBSCRIBES_SECONDS, EACH_SECONDS = 1.0, 0.02
 LINE_BYTES = 1 << 20
 TOPIC = "$hw/events/device/default/{}/twin/update"
-MEMBERSHIP = "$hw/events/node/+/membership/updated"
+MEMBERSHIP = "$hw/events/node/edge-1/membership/updated"
 
 Heard = Callable[[bytes, float], None]
 
@@ -21,9 +23,9 @@ class Publisher:
         self._process = process
 
     @classmethod
-    async def open(cls, port: int, topic: str) -> "Publisher":
+    async def open(cls, door: Door, topic: str) -> "Publisher":
         """Connects by itself; what is written before waits in the pipe."""
-        command = ("mosquitto_pub", "-p", str(port), "-q", "1", "-l", "-t", topic)
+        command = ("mosquitto_pub", *door, "-q", "1", "-l", "-t", topic)
         return cls(await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE))
 
     def send(self, line: bytes) -> None:
@@ -44,28 +46,46 @@ class Publisher:
 
 
 @asynccontextmanager
-async def publishers(port: int, devices: Iterable[str]) -> AsyncIterator[dict[str, Publisher]]:
+async def publishers(doors: Doors, devices: Iterable[str]) -> AsyncIterator[dict[str, Publisher]]:
     """One for each device's twin/update."""
     async with AsyncExitStack() as stack:
         found = {}
         for name in devices:
-            found[name] = await Publisher.open(port, TOPIC.format(name))
+            found[name] = await Publisher.open(await doors.device(name), TOPIC.format(name))
             stack.push_async_callback(found[name].close)
         yield found
 
 
 @asynccontextmanager
-async def listening(port: int, topic: str, heard: Heard) -> AsyncIterator[None]:
-    """Call `heard(payload, time)` for each message of a topic filter."""
-    command = ("mosquitto_sub", "-p", str(port), "-q", "0", "-t", topic)
+async def hearing(doors: Doors, devices: Iterable[str], what: str, heard: Heard) -> AsyncIterator[None]:
+    """Call `heard(payload, time)` for each message that a device is told on `what`, like twin/update/result."""
+    topics = [(await doors.device(name), f"$hw/events/device/default/{name}/{what}") for name in devices]
+    async with listening(topics, heard):
+        yield
+
+
+@asynccontextmanager
+async def listening(topics: Iterable[tuple[Door, str]], heard: Heard) -> AsyncIterator[None]:
+    """The same for topic filters, each heard by a process of its own."""
+    async with AsyncExitStack() as stack:
+        begun = [await stack.enter_async_context(_listener(door, topic, heard)) for door, topic in topics]
+        await asyncio.sleep(SUBSCRIBES_SECONDS + EACH_SECONDS * len(begun))  # their subscriptions; nothing tells
+        if ended := sum(process.returncode is not None for process in begun):
+            raise RuntimeError(f"{ended} of {len(begun)} mosquitto_sub have ended; what they said stands above")
+        yield
+
+
+@asynccontextmanager
+async def _listener(door: Door, topic: str, heard: Heard) -> AsyncIterator[asyncio.subprocess.Process]:
+    command = ("mosquitto_sub", *door, "-q", "0", "-t", topic)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES)
     assert process.stdout is not None
     task = asyncio.create_task(_read(process.stdout, heard))
-    await asyncio.sleep(SUBSCRIBES_SECONDS)  # until its subscription is there; nothing tells
     try:
-        yield
+        yield process
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.wait()
         task.cancel()
 

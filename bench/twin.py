@@ -1,12 +1,13 @@
 """Twin updates over MQTT, QoS 1, from stock clients to the node and on to Kubernetes.
 
-    .venv/bin/python bench/twin.py [--devices 100] [--updates 20000] [--rate 1000] [--minutes 3] [--runs 3] [--json]
+    .venv/bin/python bench/twin.py [--devices 100] [--updates 20000] [--rate 1000] [--minutes 3] [--plain]
 
-Starts the whole system and a `mosquitto_pub` for each device. First as fast as these can: how many updates a second
-are answered (stored and fsynced at the edge), how many are lost, how long DeviceStatus takes to show the last one.
-Then at a steady rate: how long an update waits for its result. With --minutes the steady rate goes on for so long,
-and memory is looked at every ten seconds: `soak_grew_mb` is the end less the middle. Memory and CPU of every process,
-the nats-server included.
+Starts the whole system, and for each device a `mosquitto_pub` that speaks TLS with the gateway by a certificate of its
+own; one `mosquitto_sub` at the port without TLS hears all results. First as fast as these can: how many updates are
+answered a second (stored and fsynced at the edge), how many are lost, how long DeviceStatus takes to show the last one.
+Then at a steady rate: how long an update waits for its result. With --minutes the steady rate goes on for so long, and
+memory is looked at every ten seconds: `soak_grew_mb` is the end less the middle. Memory and CPU of every process, the
+nats-server included.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import cluster
+from doors import Doors
 from measure import Figures, between, edge_mb, main, options, quantiles, say, usages
 from stock import Publisher, listening, publishers, update
 
@@ -27,22 +29,19 @@ from canopy.testing.wait import until
 EVENT = re.compile(rb'"event_id":"(\d+)"')
 RESULTS = "$hw/events/device/default/+/twin/update/result"
 WARM = 200
+WARM_SECONDS = 20.0
 LOOK_SECONDS = 10.0
 
 
 class Bench:
     """The system, its stock clients, and the times of what was sent and answered."""
 
-    def __init__(self, system: System, names: list[str]) -> None:
-        self.system, self.names = system, names
+    def __init__(self, system: System, doors: Doors, names: list[str]) -> None:
+        self.system, self.doors, self.names = system, doors, names
         self.sent: dict[int, float] = {}
         self.answered: dict[int, float] = {}
         self.errors = 0
         self._next = 1
-
-    @property
-    def port(self) -> int:
-        return self.system.node().mqtt_port
 
     def _heard(self, line: bytes, at: float) -> None:
         if (found := EVENT.search(line)) is not None:
@@ -52,9 +51,11 @@ class Bench:
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[list[Publisher]]:
         """The devices' clients, each with an answer already; what they send from then on is counted."""
-        async with listening(self.port, RESULTS, self._heard), publishers(self.port, self.names) as clients:
+        results = listening([(self.doors.anybody, RESULTS)], self._heard)
+        async with results, publishers(self.doors, self.names) as clients:
             await self.publish(list(clients.values()), max(WARM, len(self.names)))
-            await self.all_answered()
+            if await self.all_answered(WARM_SECONDS) < len(self.sent):
+                raise RuntimeError(f"of {len(self.sent)} updates to begin with {len(self.answered)} were answered")
             self.sent.clear()
             self.answered.clear()
             yield list(clients.values())
@@ -99,8 +100,9 @@ class Bench:
 
 async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
     async with System(folder, split=arguments.split) as system:
+        doors = Doors(system, arguments.plain)
         async with system.kube() as kube:
-            bench = Bench(system, await cluster.known(system, kube, arguments.devices))
+            bench = Bench(system, doors, await cluster.known(doors, kube, arguments.devices))
         before, figures = usages(system), {"edge_idle_rss_mb": edge_mb(system)}
         say("twin: as fast as possible")
         figures |= await _fast(bench, arguments.updates)
@@ -157,6 +159,9 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=1000.0, help="updates a second of the steady part, in all")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the steady part")
     parser.add_argument("--minutes", type=float, default=0.0, help="a soak after that, at the same rate")
+    parser.add_argument(
+        "--plain", action="store_true", help="devices by the port without TLS, as in the demo: what the front costs"
+    )
     return parser
 
 

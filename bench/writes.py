@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cluster
+from doors import Doors
 from measure import Figures, between, main, options, say, usages
 from stock import publishers, update
 
@@ -24,16 +25,17 @@ SETTLE_SECONDS = 2.0
 
 async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
     async with System(folder, split=arguments.split) as system, system.kube() as kube:
-        names = await cluster.known(system, kube, max(1, arguments.devices))
+        doors = Doors(system)
+        names = await cluster.known(doors, kube, max(1, arguments.devices))
         before = usages(system)
         figures = {}
         for word, some in (("one", names[:1]), ("all", names)):
             say(f"writes: {len(some)} devices, {arguments.rate:g} reports a second each")
-            figures |= {f"{word}_{k}": v for k, v in (await _counted(system, kube, some, arguments)).items()}
+            figures |= {f"{word}_{k}": v for k, v in (await _counted(doors, kube, some, arguments)).items()}
         return figures | {"processes": between(before, usages(system))}
 
 
-async def _counted(system: System, kube: KubeClient, names: list[str], arguments: argparse.Namespace) -> Figures:
+async def _counted(doors: Doors, kube: KubeClient, names: list[str], arguments: argparse.Namespace) -> Figures:
     writes: dict[str, list[float]] = {}
 
     def wrote(kind: str, status: dict[str, Any], at: float) -> None:
@@ -41,7 +43,7 @@ async def _counted(system: System, kube: KubeClient, names: list[str], arguments
 
     first, began = await cluster.revision(kube), time.monotonic()
     async with cluster.watching(kube, "DeviceStatus", wrote):
-        sent = await _reports(system, names, arguments.rate, arguments.seconds)
+        sent = await _reports(doors, names, arguments.rate, arguments.seconds)
         seconds = time.monotonic() - began
         rates, revisions = [_rate(at) for at in writes.values()], await cluster.revision(kube) - first
     await asyncio.sleep(SETTLE_SECONDS)
@@ -58,10 +60,10 @@ def _rate(at: list[float]) -> float:
     return (len(at) - 1) / (at[-1] - at[0]) if len(at) > 1 else 0.0
 
 
-async def _reports(system: System, names: list[str], rate: float, seconds: float) -> int:
+async def _reports(doors: Doors, names: list[str], rate: float, seconds: float) -> int:
     """Each device at `rate` for `seconds`; how many were sent."""
     value, began = 0, time.monotonic()
-    async with publishers(system.node().mqtt_port, names) as clients:
+    async with publishers(doors, names) as clients:
         while (passed := time.monotonic() - began) < seconds:
             if value >= passed * rate:
                 await asyncio.sleep(value / rate - passed)
