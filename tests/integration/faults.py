@@ -54,7 +54,7 @@ class Faults:
 
     async def hub_away(self) -> None:
         await self._system.hub.server.kill()
-        await asyncio.sleep(self._rng.uniform(0.5, 8))
+        await asyncio.sleep(self._rng.uniform(0.5, 5))
         await self._system.hub.server.start()
 
     async def hub_lost_its_store(self) -> None:
@@ -70,7 +70,7 @@ class Faults:
         await judge.kill()
         await asyncio.gather(*(link.cut() for link in self._links()))
         await asyncio.gather(*(link.join() for link in self._links()))
-        await asyncio.sleep(self._rng.uniform(0.5, 3))
+        await asyncio.sleep(self._rng.uniform(0.2, 1.5))
         await judge.start()
 
     async def leaf_killed(self) -> None:

@@ -13,7 +13,7 @@ from talk import Talk
 
 from canopy.testing.clients import Refused
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.one_mode("folded")]  # it is the same code in both
 
 
 @pytest.mark.parametrize(
