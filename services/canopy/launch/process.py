@@ -16,7 +16,7 @@ from canopy.identity.ids import SpiffeId
 from canopy.launch.errors import WrongUsage
 from canopy.launch.lasting import Lasting
 from canopy.launch.units import Row
-from canopy.runtime import logs, process_metrics
+from canopy.runtime import logs, process_metrics, tlsbuffers
 from canopy.runtime.clock import SystemClock
 from canopy.runtime.health import Health, HealthServer, Metrics
 from canopy.runtime.letters import DeadLetters
@@ -37,6 +37,7 @@ async def run_process(rows: Sequence[Row]) -> None:
     except SettingsError as e:
         raise WrongUsage(str(e)) from None
     logs.set_up(shared.log_level, shared.log_format, trace_id=current_trace_id)
+    tlsbuffers.spare()
     with _sigterm_cancels(), suppress(asyncio.CancelledError):
         await _Process(rows, shared).run()
 
