@@ -1,8 +1,8 @@
 """`make bundle`: all that a site without a network needs, in one archive with its checksum beside it.
 
-Images as one tar that `docker load` and `ctr images import` take, the manifests, the docs, SHA256SUMS of every file,
-and a README. Files are in order, with the commit's time and without owners. TAG, IMAGE_PREFIX and DOCKER are as for
-`make images`.
+Images as one tar that `docker load` and `ctr images import` take, wheels for machines without containers, the
+manifests, the docs, SHA256SUMS of every file, and a README. Files are in order, with the commit's time and without
+owners. TAG, IMAGE_PREFIX and DOCKER are as for `make images`.
 """
 
 import gzip
@@ -18,11 +18,13 @@ from pathlib import Path
 
 from build import NATIVE, TABLE, Missing, Wish, commit, not_built, version
 from trees import ROOT
+from wheels import NoWheels, collected
 
-FOLDERS = ("deploy/k8s", "deploy/systemd", "deploy/compose", "docs")
+FOLDERS = ("deploy/k8s", "deploy/systemd", "deploy/compose", "docs", "examples")
 LEFT_OUT = ("__pycache__", ".env", "generated")
 """The passwords and keys of a machine that has tried compose do not leave it."""
 FILES = ("LICENSE", "deploy/images/README.md")
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 IMAGE = re.compile(r"^\s*(?:- )?image:\s*[\"']?([\w./-]+:[\w.-]+)", re.M)
 STAND_IN = "\nFor redis take canopy/redis, if it is inside: `images:` in an overlay, as overlays/ci does.\n"
 README = """# Canopy {version}, for a site without a network
@@ -37,7 +39,14 @@ Load the images, with Docker or on each node with containerd:
     docker load -i images.tar
     ctr --namespace k8s.io images import images.tar
 
-Then as docs/deploy-on-kubernetes.md and docs/run-an-edge-node.md say, with the manifests in deploy/k8s.
+The command line, and all that a machine without containers wants to be a node (Python {python}, glibc >= 2.28):
+
+    python3 -m venv /opt/canopy && /opt/canopy/bin/pip install --no-index --no-deps wheels/*.whl
+
+This is step 1 of docs/run-an-edge-node.md. `canopy secrets`, before the manifests of docs/deploy-on-kubernetes.md, and
+`/opt/canopy/bin/python deploy/compose/prepare.py`, in place of `make compose-env` of deploy/compose, come by it too.
+A node joins the fleet of this site: it needs a token of `canopy node token`, the join endpoint and the hub's leaf port
+of the same site, and a clock that is right to the day. Nothing of it, nor of SPIRE, asks anybody outside.
 
 Images inside:
 {inside}
@@ -61,14 +70,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         folder = Path(scratch) / label
         _collected(folder)
+        wheels = _made(folder / "wheels", moment)
         subprocess.run([wish.docker, "save", "-o", str(folder / "images.tar"), *inside], check=True)
-        words = {"version": version(), "revision": revision, "platform": NATIVE, "arch": arch}
+        words = {"version": version(), "revision": revision, "platform": NATIVE, "arch": arch, "python": PYTHON}
         (folder / "README.md").write_text(README.format(**words, inside=_listed(inside), missing=_missing(lacking)))
         (folder / "SHA256SUMS").write_text(_sums(folder))
         archive = out / f"{label}.tar.gz"
         _packed(folder, archive, moment)
     (out / f"{archive.name}.sha256").write_text(f"{_sum(archive)}  {archive.name}\n")
-    print(f"{archive.relative_to(ROOT)}: {archive.stat().st_size / 1e6:.0f} MB, {len(inside)} images")
+    print(f"{archive.relative_to(ROOT)}: {archive.stat().st_size / 1e6:.0f} MB, {len(inside)} images, {wheels} wheels")
     if lacking:
         print(f"not inside, since they cannot be pulled here: {', '.join(lacking)}", file=sys.stderr)
 
@@ -94,6 +104,12 @@ def _collected(folder: Path) -> None:
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
+
+
+def _made(folder: Path, moment: int) -> int:
+    """How many wheels are in `folder` now."""
+    folder.mkdir()
+    return len(collected(folder, NATIVE, moment))
 
 
 def _listed(names: list[str]) -> str:
@@ -136,5 +152,5 @@ def _packed(folder: Path, archive: Path, moment: int) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (Missing, subprocess.SubprocessError) as e:
+    except (Missing, NoWheels, subprocess.SubprocessError) as e:
         sys.exit(f"make bundle: {e}")

@@ -11,6 +11,7 @@ from image_box import ROOT
 
 sys.path.insert(0, str(ROOT / "deploy/images"))
 import bundle
+import wheels
 from build import TABLE, cache
 from trees import WHEELS, prepare
 
@@ -62,19 +63,42 @@ def test_what_a_machine_that_tried_compose_keeps_secret_is_in_no_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "here"
-    for name in (
-        "deploy/compose/.env",
-        "deploy/compose/generated/keys/sys.seed",
-    ):
+    for name in ("deploy/compose/.env", "deploy/compose/generated/keys/sys.seed"):
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).write_text("secret")
-    for name in (*bundle.FILES, "deploy/compose/compose.yaml"):
+    for name in (*bundle.FILES, "deploy/compose/compose.yaml", "deploy/systemd/canopy-edge.service"):
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).write_text("plain")
     monkeypatch.setattr(bundle, "ROOT", here)
     bundle._collected(tmp_path / "there")
     found = {p.read_text() for p in (tmp_path / "there").rglob("*") if p.is_file()}
     assert found == {"plain"} and (tmp_path / "there/deploy/compose/compose.yaml").exists()
+
+
+def test_its_wheels_are_all_that_a_machine_without_a_registry_wants_to_be_a_node(tmp_path: Path) -> None:
+    made = wheels.collected(_made(tmp_path / "wheels"), "linux/amd64", 1_700_000_000)
+    environment = {"PATH": os.environ["PATH"], "PIP_NO_INDEX": "1"}
+
+    def ran(*words: str | Path) -> str:
+        ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout + ended.stderr
+
+    ran(sys.executable, "-m", "venv", tmp_path / "canopy")
+    programs = tmp_path / "canopy/bin"
+    ran(programs / "pip", "install", "--no-deps", *(tmp_path / "wheels" / name for name in made))
+    ran(programs / "pip", "check")
+    assert "--token" in ran(programs / "canopy", "join", "--help")
+    assert "CANOPY_EDGEIDENTITY_FOLDER" in ran(programs / "canopy", "run", "edgeidentity", "--settings")
+    ran(programs / "python", "-c", "import canopy.devicetwin.unit, canopy.mapper.drivers.modbus")
+    assert "nats-server" in ran(programs / "nats-server", "--version")
+    assert "callout.seed" in ran(programs / "python", "-c", "from canopy.identity.hubkeys import FILES; print(FILES)")
+    ran(programs / "python", ROOT / "deploy/compose/prepare.py", "--folder", tmp_path)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 @pytest.mark.parametrize(
