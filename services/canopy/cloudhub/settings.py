@@ -2,9 +2,7 @@
 
 from typing import ClassVar
 
-from pydantic import Field, SecretStr
-
-from canopy.runtime.settings import Listen, UnitSettings
+from canopy.runtime.settings import Field, Listen, SecretStr, UnitSettings
 
 
 class Settings(UnitSettings):

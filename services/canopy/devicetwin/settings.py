@@ -2,10 +2,8 @@
 
 from typing import ClassVar
 
-from pydantic import Field
-
 from canopy.contracts.devices import MAX_VALUE_BYTES
-from canopy.runtime.settings import UnitSettings
+from canopy.runtime.settings import Field, UnitSettings
 
 
 class Settings(UnitSettings):

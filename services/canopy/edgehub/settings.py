@@ -2,9 +2,7 @@
 
 from typing import ClassVar
 
-from pydantic import Field
-
-from canopy.runtime.settings import UnitSettings
+from canopy.runtime.settings import Field, UnitSettings
 
 
 class Settings(UnitSettings):
