@@ -32,6 +32,9 @@ NKEYS = {name: f"CANOPY_NKEY_{name.upper()}" for name in ("issuer", "auth", "clo
 SECRETS = ("CANOPY_PASSWORD_REDIS", "CANOPY_PASSWORD_ROUTE", "CANOPY_COMPOSE_API_TOKEN")
 OUR_REDIS, PUBLIC_REDIS_USER, OUR_USER = "canopy/redis", "999:1000", "65532:65532"
 HUB_CLUSTER, KUBESERVE = "hub-cluster", "kubeserve"
+HUB_NUMBER = "CANOPY_COMPOSE_HUB_NUMBER"
+"""Each change of the number of servers makes another hub, with a folder of its own: one that was left off long ago does
+not know who was revoked since."""
 KUBECONFIG = "./generated/kubeconfig"
 AGENT_DAYS = 10 * 365
 
@@ -50,7 +53,9 @@ def environment(
     found |= {variable: getattr(keys, name).public for name, variable in NKEYS.items()}
     found["CANOPY_REDIS_USER"] = OUR_USER if OUR_REDIS in found.get("CANOPY_REDIS_IMAGE", "") else PUBLIC_REDIS_USER
     found["CANOPY_KUBECONFIG_SOURCE"] = KUBECONFIG if kubeconfig else found.get("CANOPY_KUBECONFIG_SOURCE", KUBESERVE)
-    names = SERVERS[: servers or int(found.get("CANOPY_COMPOSE_STREAM_REPLICAS", 1))]
+    before = int(found.get("CANOPY_COMPOSE_STREAM_REPLICAS", servers or 1))
+    names = SERVERS[: servers or before]
+    found[HUB_NUMBER] = str(int(found.get(HUB_NUMBER, 1)) + (len(names) != before))
     found |= {
         "CANOPY_COMPOSE_NATS_URL": ",".join(f"tls://{name}:4222" for name in names),
         "CANOPY_COMPOSE_STREAM_REPLICAS": str(len(names)),
@@ -123,8 +128,9 @@ def written(
     joinroot.at(generated / "keys", env["CANOPY_TRUST_DOMAIN"], time.time())
     file.touch(mode=0o600)
     file.write_text("".join(f"{name}={value}\n" for name, value in sorted(env.items())))
-    for name, count, store in ((ONE, 1, "js"), (CLUSTER, len(SERVERS), "cluster")):
-        nats.hub(servers=count, store=f"{STORE}/{store}", to=str(generated / name), identity=IDENTITY)
+    for name, count in ((ONE, 1), (CLUSTER, len(SERVERS))):
+        store = f"{STORE}/hub-{env[HUB_NUMBER]}"
+        nats.hub(servers=count, store=store, to=str(generated / name), identity=IDENTITY)
     for name, text in known(hub_names).items():
         (generated / name).write_text(text)
     if not (generated / "agent.key").exists():

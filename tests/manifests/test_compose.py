@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,17 +173,23 @@ def test_nats_server_takes_the_hub_s_file_with_what_it_is_told(config: str, made
     assert ran.returncode == 0, ran.stderr
 
 
-def _compose_env(folder: Path, *words: str) -> dict[str, str]:
-    command = [sys.executable, COMPOSE / "prepare.py", "--folder", folder, *words]
-    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
-    found: dict[str, str] = prepare.read(folder / ".env")
-    return found
+@pytest.fixture
+def compose_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
+    """`make compose-env` with these words, for a folder of the test's own: what .env holds then."""
+
+    def made(*words: str) -> dict[str, str]:
+        monkeypatch.setattr(sys, "argv", ["prepare.py", "--folder", str(tmp_path), *words])
+        assert prepare.main() == 0
+        found: dict[str, str] = prepare.read(tmp_path / ".env")
+        return found
+
+    return made
 
 
-def test_what_is_prepared_is_complete_and_kept(tmp_path: Path) -> None:
-    first = _compose_env(tmp_path, "--trust-domain", TD)
+def test_what_is_prepared_is_complete_and_kept(tmp_path: Path, compose_env: Callable[..., dict[str, str]]) -> None:
+    first = compose_env("--trust-domain", TD)
     kept = {p: p.read_bytes() for p in (tmp_path / "generated").rglob("*") if p.is_file()}
-    assert _compose_env(tmp_path, "--trust-domain", "other.test") == first and first["CANOPY_TRUST_DOMAIN"] == TD
+    assert compose_env("--trust-domain", "other.test") == first and first["CANOPY_TRUST_DOMAIN"] == TD
     assert {p: p.read_bytes() for p in kept} == kept
     assert "password" not in (tmp_path / "generated/hub.conf").read_text()
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0 and (tmp_path / "generated").stat().st_mode & 0o077 == 0
@@ -192,18 +199,22 @@ def test_what_is_prepared_is_complete_and_kept(tmp_path: Path) -> None:
             assert default or name in first or name == "NODE", name
 
 
-def test_wishes_are_kept_until_others_are_said(tmp_path: Path) -> None:
+def test_wishes_are_kept_until_others_are_said(tmp_path: Path, compose_env: Callable[..., dict[str, str]]) -> None:
     (tmp_path / ".env").write_text("CANOPY_API_LISTEN=127.0.0.1:9000\nCOMPOSE_PROFILES=mine\n")
     (tmp_path / "theirs").write_text("a kubeconfig")
-    _compose_env(tmp_path, "--hub-servers", "3", "--hub-names", "hub.example", "--kubeconfig", str(tmp_path / "theirs"))
-    three = _compose_env(tmp_path)
+    compose_env("--hub-servers", "3", "--hub-names", "hub.example", "--kubeconfig", str(tmp_path / "theirs"))
+    three = compose_env()
     assert three["CANOPY_API_LISTEN"] == "127.0.0.1:9000" and three["COMPOSE_PROFILES"] == "hub-cluster,mine"
     assert (three["CANOPY_COMPOSE_STREAM_REPLICAS"], three["CANOPY_COMPOSE_HUB_CONFIG"]) == ("3", "hub-cluster.conf")
     assert (tmp_path / three["CANOPY_KUBECONFIG_SOURCE"] / "kubeconfig").read_text() == "a kubeconfig"
     first, kept = ((tmp_path / "generated" / name).read_text() for name in ("first", "entries.json"))
     registered.agree(first, entries.read(kept.encode(), TD), TD)
-    assert "dns:hub.example" in first
-    assert _compose_env(tmp_path, "--hub-servers", "1")["CANOPY_COMPOSE_NATS_URL"] == "tls://hub-1:4222"
+    assert (
+        "dns:hub.example" in first
+        and '"/var/lib/canopy/hub-1"' in (tmp_path / "generated/hub-cluster.conf").read_text()
+    )
+    assert compose_env("--hub-servers", "1")["CANOPY_COMPOSE_NATS_URL"] == "tls://hub-1:4222"
+    assert '"/var/lib/canopy/hub-2"' in (tmp_path / "generated/hub.conf").read_text()
 
 
 @pytest.mark.skipif(not shutil.which("docker-compose"), reason="no docker-compose here")
