@@ -80,7 +80,7 @@ bundle: images ## all that a site without a network needs, in one archive with i
 engine: ## a container engine on this machine, if none answers (Debian, as root)
 	@bash deploy/images/engine.sh
 
-compose-env: $(VENV)/.ready ## keys and configurations for deploy/compose (ARGS="--trust-domain fleet.example")
+compose-env: $(VENV)/.ready ## keys and configurations for deploy/compose (ARGS="--hub-servers 3", "--trust-domain fleet.example")
 	@$(BIN)/python deploy/compose/prepare.py $(ARGS)
 
 e2e: $(VENV)/.ready ## every story of tests/e2e in containers, and nothing left behind (ARGS="-m short", ARGS="-k rolling")

@@ -28,7 +28,7 @@ It connects to the node's NATS: CANOPY_NATS_URL and CANOPY_IDENTITY_DIR (or --se
 \b
 Examples:
   canopy mapper run examples/lamp.py
-  canopy mapper run modbus --set node_name=edge-1 --set nats_url=nats://127.0.0.1:4222
+  canopy mapper run modbus --set node_name=edge-1 --set identity_dir=/var/lib/canopy/node/identity/units/mapper
 
 \b
 Exit codes: 0 ended when told to, 1 failed, 2 wrong usage, a wrong setting, or no such driver.

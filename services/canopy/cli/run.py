@@ -21,7 +21,7 @@ Examples:
   canopy run --list
   canopy run devicetwin --settings
   canopy run edgehub metamanager devicetwin mapper --set node_name=edge-1
-  canopy run cloudhub --set nats_url=nats://hub:4222 --set cloudhub.api_listen=127.0.0.1:8080
+  canopy run cloudhub --set nats_url=tls://hub:4222 --set identity_dir=/run/canopy
 
 \b
 Exit codes: 0 ended when told to, 1 failed, 2 wrong usage or a wrong setting.
