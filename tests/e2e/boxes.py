@@ -1,38 +1,30 @@
 """Containers of one run, by testcontainers: each is made from a Spec, so that it can be killed, started, or made anew.
 
-Everything that a run makes bears its label. `swept` removes what bears the label of a run, or of one whose process is
-no more: a run that was killed leaves nothing for longer than until the next one.
+Everything that a run makes bears its label: `sweeping` removes it, also what a run has left that was killed.
 """
 
 import asyncio
 import contextlib
-import os
+import re
 import shutil
 import time
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import docker
 import httpx
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
+from specs import Spec
+from sweeping import labels, new_run, swept
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from canopy.testing.processes import birth
-
-LABEL, OWNER = "dev.canopy.e2e.run", "dev.canopy.e2e.owner"
 READY_SECONDS = 60.0
 STOP_SECONDS = 15
 LOOK_SECONDS = 0.1
-MEMORY = "400m"
-RSS = "print(next(l.split()[1] for l in open('/proc/1/status') if l.startswith('VmRSS')))"
 IN_MEMORY = "uid=65532,gid=65532,mode=0700,size=1m"
-WAIT_FOR_THE_END = "import signal as s; s.pthread_sigmask(s.SIG_BLOCK, {2, 15}); s.sigwait({2, 15})"
-"""What holds a network namespace: the sidecars of a node outlive each other, also their leaf."""
 
 testcontainers_config.ryuk_disabled = True  # its image may not be there to be pulled; `swept` does its work
 
@@ -41,46 +33,20 @@ class NotReady(RuntimeError):
     """A container did not become ready; the text ends with the last lines of its log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A container as it should be. `ports` and `health` are (inside -> on loopback of this machine); `inside` names the
-    box whose network namespace it shares; `mounts` are read-only, `volumes` and `in_memory` are the run's own.
-    `processes` names the box whose processes it sees, or is `host`."""
-
-    name: str
-    image: str
-    env: Mapping[str, str] = field(default_factory=dict)
-    command: tuple[str, ...] = ()
-    entrypoint: tuple[str, ...] = ()
-    ports: Mapping[int, int] = field(default_factory=dict)
-    mounts: Mapping[Path, str] = field(default_factory=dict)
-    volumes: Mapping[str, str] = field(default_factory=dict)
-    in_memory: Mapping[str, str] = field(default_factory=dict)
-    networks: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
-    inside: str = ""
-    processes: str = ""
-    health: str = ""
-    """The URL that says 200 when it is ready; empty: it is ready when it runs."""
-    user: str = "65532:65532"
-    memory: str = MEMORY
-    tmp: str = "64m"
-
-
 class Run:
     """One run: its label, its networks and volumes, its boxes by name, and a folder."""
 
     def __init__(self, directory: Path) -> None:
-        self.id, self.directory = uuid.uuid4().hex[:8], directory
+        self.id, self.directory = new_run(), directory
         self.client = docker.from_env()
-        self.labels = {LABEL: self.id, OWNER: f"{os.getpid()} {birth(os.getpid())}"}
+        self.labels = labels(self.id)
         self.boxes: dict[str, Box] = {}
         self._networks: dict[str, Network] = {}
 
     def network(self, name: str, internal: bool = False) -> None:
         """A network of that name; an internal one leads nowhere else."""
         made = Network(docker_network_kw={"labels": self.labels, "internal": internal, "driver": "bridge"})
-        made.name = f"canopy-e2e-{self.id}-{name}"
+        made.name = self._full(name)
         self._networks[name] = made.create()
 
     def network_of(self, name: str) -> Network:
@@ -88,10 +54,17 @@ class Run:
 
     def volume(self, name: str, in_memory: bool = False) -> str:
         """The full name of a volume, made if it is not there."""
-        full = f"canopy-e2e-{self.id}-{name}"
+        full = self._full(name)
         options = {"type": "tmpfs", "device": "tmpfs", "o": IN_MEMORY} if in_memory else {}
         self.client.volumes.create(full, driver="local", driver_opts=options, labels=self.labels)
         return full
+
+    def forget(self, name: str) -> None:
+        """Remove a volume that no container has any more."""
+        self.client.volumes.get(self._full(name)).remove()
+
+    def _full(self, name: str) -> str:
+        return f"canopy-e2e-{self.id}-{name}"
 
     def folder(self, name: str) -> Path:
         """A folder whose files the users of containers may read."""
@@ -139,9 +112,6 @@ class Box:
         """SIGTERM, as an engine does it."""
         await asyncio.to_thread(lambda: self._container.stop(timeout=STOP_SECONDS))
 
-    async def signal(self, name: str) -> None:
-        await asyncio.to_thread(lambda: self._container.kill(signal=name))
-
     async def remade(self, **changes: Any) -> None:
         """Stop it, remove it, and make another in its place, of another image maybe: an update."""
         await self.stop()
@@ -168,7 +138,7 @@ class Box:
         """Wait until it says so. Raises NotReady."""
         deadline, said = time.monotonic() + seconds, "nothing"
         while True:
-            state = await asyncio.to_thread(self._state)
+            state = (await asyncio.to_thread(self._inspected))["State"]["Status"]
             if state == "exited":
                 raise NotReady(f"{self.name} ended while starting:\n{self._tail()}")
             said = await self._health()
@@ -179,9 +149,10 @@ class Box:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def rss_mb(self) -> float:
-        """Of its first process; 0 where no Python can look (the programs of Kubernetes)."""
-        code, said = await self.run_inside("python3", "-c", RSS)
-        return round(int(said) / 1024, 1) if code == 0 else 0.0
+        """Of its own first process, whomever else it sees; 0 where the engine's processes cannot be seen from here."""
+        status = Path(f"/proc/{(await asyncio.to_thread(self._inspected))['State']['Pid']}/status")
+        found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
+        return round(int(found[1]) / 1024, 1) if found else 0.0
 
     async def run_inside(self, *command: str) -> tuple[int, str]:
         """(exit code, output) of a command in it."""
@@ -220,10 +191,10 @@ class Box:
             made.ports[f"{inside}/tcp"] = ("127.0.0.1", outside)  # with_bind_ports would open it to everybody
         for path, where in spec.mounts.items():
             made = made.with_volume_mapping(str(path), where, "ro")
-        for volume, where in spec.volumes.items():
-            made = made.with_volume_mapping(run.volume(volume), where, "rw")
-        for volume, where in spec.in_memory.items():
-            made = made.with_volume_mapping(run.volume(volume, in_memory=True), where, "rw")
+        for kept, in_memory in ((spec.volumes, False), (spec.in_memory, True)):
+            for volume, there in kept.items():
+                where, _, mode = there.partition(":")
+                made = made.with_volume_mapping(run.volume(volume, in_memory), where, mode or "rw")
         if spec.networks and not spec.inside:
             made = made.with_network(run.network_of(spec.networks[0])).with_network_aliases(spec.name, *spec.aliases)
         self._container = made.with_kwargs(**self._rest()).start().get_wrapped_container()
@@ -262,9 +233,10 @@ class Box:
         self._container.remove(force=True)
         self._container = None
 
-    def _state(self) -> str:
+    def _inspected(self) -> dict[str, Any]:
         self._container.reload()
-        return str(self._container.status)
+        found: dict[str, Any] = self._container.attrs
+        return found
 
     async def _health(self) -> str:
         if not self.spec.health:
@@ -278,30 +250,3 @@ class Box:
 
     def _tail(self) -> str:
         return self.logs().decode(errors="replace")[-2500:]
-
-
-def swept(run: str = "") -> list[str]:
-    """Remove what a run has made; without a name, what every run has whose process is no more."""
-    client, gone = docker.from_env(), list[str]()
-
-    def ours(thing: Any) -> bool:
-        labels = thing.attrs.get("Labels") or thing.attrs.get("Config", {}).get("Labels") or {}
-        if run:
-            return bool(labels.get(LABEL) == run)
-        pid, _, born = labels.get(OWNER, "0 ").partition(" ")
-        return birth(int(pid)) != born
-
-    only = {"label": LABEL}
-    for container in filter(ours, client.containers.list(all=True, filters=only, ignore_removed=True)):
-        with contextlib.suppress(NotFound):
-            container.remove(force=True, v=True)
-            gone.append(str(container.name))
-    for things in (client.networks.list(filters=only), client.volumes.list(filters=only)):
-        for thing in filter(ours, things):
-            with contextlib.suppress(NotFound):
-                thing.remove()
-                gone.append(str(thing.name))
-    for image in filter(ours, client.images.list(filters=only)):
-        client.images.remove(image.id, force=True)
-        gone.append(str(image.tags))
-    return gone

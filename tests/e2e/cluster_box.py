@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from boxes import Run, Spec
+from boxes import Run
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from specs import Spec
 
 from canopy.contracts.crds import crds
 from canopy.contracts.roles import CLOUD_UNITS

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from boxes import Run, swept
+from boxes import Run
 from docker.errors import APIError
 from stories import Stories
+from sweeping import swept
 from telling import figures, kept, say
 from topology import Topology
-from trusted import Trusted, built
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "e2e"
@@ -55,29 +55,6 @@ async def topology() -> AsyncIterator[Topology]:
         say(f"== logs: {kept(BUILD / 'logs' / 'topology', run.boxes)}")
         raise
     finally:
-        await run.gone()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def fleet() -> AsyncIterator[Trusted]:
-    """The system with identities, for the stories of one file."""
-    if not built():
-        pytest.skip("there are no images of SPIRE: bash tests/spire/build.sh (once), then make images")
-    programs = os.environ.get("CANOPY_E2E_PROGRAMS")
-    directory = BUILD / f"run-{os.getpid()}-identity"
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    run = Run(directory)
-    RUNS.append(run)
-    say("== the fleet with identities starts")
-    try:
-        async with Trusted(run, Path(programs) if programs else None) as whole:
-            say(f"== ready after {whole.figures['seconds until the fleet with identities is ready']} s")
-            yield whole
-    except Exception:
-        say(f"== logs: {kept(BUILD / 'logs' / 'fleet', run.boxes)}")
-        raise
-    finally:
-        RUNS.remove(run)
         await run.gone()
 
 

@@ -89,7 +89,7 @@ async def load(topology: Topology, stories: Stories, nodes: list[str] | None = N
             for name in names:
                 await stories.create(name, on=node.name)
                 stack.push_async_callback(stories.kube.delete, "Device", name)
-            one = Players(node.mqtt_port, names, rng, password=node.device_password)
+            one = Players(node.mqtt_port, names, rng, contexts=await node.contexts(*names))
             players.append(await stack.enter_async_context(one.playing()))
         await _all_answered(topology, players)
         await stack.enter_async_context(eyes.open())

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import docker
-from boxes import swept
 from docker.errors import ImageNotFound
+from sweeping import swept
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -57,9 +57,13 @@ def _prepared() -> dict[str, str]:
     """Images and the program of Kubernetes; what the stories are told of them. Raises Missing."""
     tag = os.environ.get("CANOPY_E2E_TAG") or OWN_TAG
     if "CANOPY_E2E_TAG" not in os.environ:
+        if subprocess.run(["bash", HERE.parent / "spire" / "build.sh"], stdout=subprocess.DEVNULL).returncode:
+            raise Missing("there is no SPIRE (above: how to get it)")
         own = {**os.environ, "TAG": tag}
         if subprocess.run([sys.executable, BUILD], cwd=BUILD.parent, env=own).returncode:
             raise Missing("the images could not be built")
+    if not _there(f"canopy/spire-server:{tag}"):
+        raise Missing(f"there is no image canopy/spire-server:{tag}: `bash tests/spire/build.sh`, then `make images`")
     found = {"CANOPY_E2E_TAG": tag}
     if not _there(f"canopy/redis:{tag}") and "CANOPY_E2E_REDIS_IMAGE" not in os.environ:
         found["CANOPY_E2E_REDIS_IMAGE"] = PUBLIC_REDIS

@@ -4,10 +4,12 @@ kept but its volume. Nothing answered is lost, nothing older is shown later, and
 import os
 
 import pytest
+from cloud_box import image_of
 from judging import load, said
+from specs import TAG
 from stories import Stories
 from telling import say, step
-from topology import TAG, Topology, image
+from topology import Topology
 
 pytestmark = pytest.mark.short
 SEEN_SECONDS = 30.0
@@ -19,7 +21,7 @@ async def test_a_rolling_update_of_every_cloud_unit_under_load(topology: Topolog
         for unit, replicas in topology.cloud.items():
             for box in replicas:
                 with step(f"{box.name} is made anew, and all is seen anew"):
-                    await box.remade(image=image(unit, NEXT_TAG))
+                    await box.remade(image=image_of(unit, NEXT_TAG))
                     await devices.moves(SEEN_SECONDS)
         with step("nothing answered is lost"):
             table = await devices.judged(SEEN_SECONDS)

@@ -1,5 +1,5 @@
-"""An edge that joins late: the hub is told of it while it runs and drops nobody, its devices may be in Kubernetes
-before it has come, and it serves them within seconds."""
+"""An edge that joins late, by a token: the hub drops nobody, the node's devices may be in Kubernetes before it has
+come, and it serves them within seconds."""
 
 import pytest
 from judging import load, said
@@ -18,7 +18,7 @@ async def test_an_edge_that_joins_late(topology: Topology, stories: Stories) -> 
     async with load(topology, stories, here) as others:
         before = await topology.connections()
         try:
-            with step("the hub is told of a new node, and the node starts"):
+            with step("a new node joins with a token, and starts"):
                 await topology.add_node(LATE, FOLDED_UNITS)
             with step("nobody else was dropped"):
                 assert before <= await topology.connections()

@@ -14,10 +14,14 @@ import msgspec
 import nats
 import pytest
 from judging import load, said
+from spire_box import TD
 from stories import Stories
 from telling import say, step
 from topology import FOLDED_UNITS, Topology
 
+from canopy.contracts.roles import EDGEIDENTITY
+from canopy.identity import ids
+from canopy.identity.tls import client_context
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.short
@@ -85,10 +89,10 @@ class OldEdge:
 @pytest.mark.parametrize("folder", RELEASES, ids=lambda folder: folder.name)
 async def test_an_edge_of_an_older_release(topology: Topology, stories: Stories, folder: Path) -> None:
     names = [f"old-{folder.name[:1]}-{i}" for i in range(2)]
-    node = await topology.add_node(OLD, {}, clients=True)
-    url = f"nats://127.0.0.1:{node.client_port}"
-    login = {"user": "edgehub", "password": topology.password("edgehub")}
-    client = await nats.connect(url, **login, inbox_prefix=f"node.{OLD}.in.r".encode())
+    node = await topology.add_node(OLD, (EDGEIDENTITY,), clients=True)
+    url = f"tls://127.0.0.1:{node.client_port}"
+    tls = client_context(await node.identity_of("edgehub"), frozenset({ids.local(TD, OLD, "leaf")}))
+    client = await nats.connect(url, tls=tls, inbox_prefix=f"node.{OLD}.in.r".encode())
     edge = OldEdge(_wire_of(folder), client)
     try:
         first = await stories.create(names[0], on=OLD)

@@ -30,7 +30,8 @@ async def test_a_poisoned_message(topology: Topology, stories: Stories) -> None:
                 mounts={**sound.mounts, folder: INSIDE},
                 entrypoint=("python3", "-m", "poison"),
             )
-        async with talk(node.mqtt_port, device(name), node.device_password) as one:
+        own = await node.contexts(name)
+        async with talk(node.mqtt_port, device(name), context=own[name]) as one:
             await stories.known_at_the_edge(one)
             with step("one poisoned message among twenty: each is answered, one with an error"):
                 results = await _said(one)

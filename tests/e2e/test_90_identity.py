@@ -3,26 +3,33 @@ once; its device reports with a certificate of the node, and Kubernetes shows it
 is killed is not noticed; with SPIRE stopped connected nodes go on, and renewals wait; a revoked node is cut within
 10 s, and let in again by a word."""
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
 
+import aiomqtt
 import pytest
 import pytest_asyncio
 from counting import Counting
+from node_box import FOLDER, IDENTITY, Node
+from spire_box import SPIRE_INTEGRATION
 from stories import Stories
+from talk import device
 from telling import say, step
-from trusted import IDENTITY, NODE, NODE_SECONDS, SPIRE_INTEGRATION, Trusted
+from topology import FOLDED_UNITS, Topology
 
 from canopy.testing.wait import until
 
+NAME = "edge-7"
 SEEN_SECONDS, CUT_SECONDS, BACK_SECONDS = 20.0, 10.0, 60.0
+NODE_SECONDS = 60
+"""How long a certificate of a node lasts in this file: several of them pass while its stories are stories."""
+LASTS = "CANOPY_SPIRE_INTEGRATION_NODE_TTL_SECONDS"
 DEVICES = ("known-1", "known-2")
 WITHOUT_A_CERTIFICATE = """
 import socket, ssl
 context = ssl._create_unverified_context()
-plain = socket.create_connection(("hub", 4222), 3)
+plain = socket.create_connection(("hub-1", 4222), 3)
 print(plain.recv(4096)[:4])
 try:
     with context.wrap_socket(plain) as tls:
@@ -34,178 +41,167 @@ except OSError as e:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def told(fleet: Trusted) -> AsyncIterator[Stories]:
-    async with fleet.kube() as kube, fleet.api() as api:
-        stories = Stories(fleet, kube, api)  # type: ignore[arg-type]
-        await stories.prepare()
-        yield stories
+async def node(topology: Topology) -> AsyncIterator[Node]:
+    """It has joined with a token, and gets a new certificate twice a minute."""
+    with step(f"spire_integration is told that certificates of nodes last {NODE_SECONDS} s"):
+        for box in topology.cloud[SPIRE_INTEGRATION]:
+            await box.remade(env={**box.spec.env, LASTS: str(NODE_SECONDS)})
+    try:
+        with step(f"a token for {NAME}, and the machine joins with it"):
+            found = topology.nodes[NAME] = await topology.machines.machine(NAME, FOLDED_UNITS)
+            token = await topology.machines.token(NAME)
+            code, said = await found.command("join", "--token", token, "--dir", FOLDER)
+            assert code == 0, said
+        for line in said.splitlines():
+            say(f"      {line}")
+        with step("the same token is refused, and the refusal says why"):
+            code, said = await found.command("join", "--token", token, "--dir", "/tmp/again")
+            assert code != 0 and "used" in said, said
+        with step("its leaf and its units run"):
+            await topology.machines.started(found)
+        yield found
+    finally:
+        await topology.remove_node(NAME)
+        for box in topology.cloud[SPIRE_INTEGRATION]:
+            await box.remade(env={name: value for name, value in box.spec.env.items() if name != LASTS})
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def devices(fleet: Trusted, told: Stories) -> AsyncIterator[list[Counting]]:
-    """The node has joined with a token, and its devices count, each with its certificate."""
-    with step(f"a token for {NODE}, and the machine joins with it"):
-        await fleet.hold_node()
-        token = await _token(fleet)
-        code, said = await fleet.command("join", "join", "--token", token, "--dir", IDENTITY)
-        assert code == 0, said
-        for line in said.splitlines():
-            say(f"      {line}")
-    with step("the same token is refused, and the refusal says why"):
-        code, said = await fleet.command("again", "join", "--token", token, "--dir", "/tmp/again")
-        assert code != 0 and "used" in said, said
-    with step("its leaf and its units run"):
-        await fleet.start_node()
+async def devices(node: Node, stories: Stories) -> AsyncIterator[list[Counting]]:
+    """They count, each with its certificate."""
     with step("its devices get certificates on the node, and report"):
         for name in DEVICES:
-            await told.create(name, on=NODE)
-        found = []
-        for name in DEVICES:
-            credentials = await _credentials(fleet, name)
-            found.append(Counting(name, fleet.mqtt_port, credentials.context()))
-    async with found[0].counts(), found[1].counts():
-        for one in found:
-            await one.goes_on()
-        yield found
+            await stories.create(name, on=NAME)
+        contexts = await node.contexts(*DEVICES)
+        found = [Counting(name, node.mqtt_port, contexts[name]) for name in DEVICES]
+        async with found[0].counts(), found[1].counts():
+            for one in found:
+                await one.goes_on()
+            yield found
+    for name in DEVICES:
+        await stories.kube.delete("Device", name)
 
 
 @pytest.mark.short
 async def test_a_report_reaches_kubernetes_and_no_server_has_a_password(
-    fleet: Trusted, told: Stories, devices: list[Counting]
+    topology: Topology, node: Node, stories: Stories, devices: list[Counting]
 ) -> None:
     with step("Kubernetes shows what was answered"):
-        await _shown(told, devices)
+        await _shown(stories, devices)
     with step("the hub knows the node by its certificate only; nobody comes in without one"):
-        leaf = (await fleet.leaves())[0]
-        assert NODE in str(leaf), leaf
-        code, said = await fleet.run.boxes["hub"].run_inside("grep", "-ci", "password", "/etc/nats/hub.conf")
-        assert (code, said.strip()) == (1, "0"), said
-        code, said = await fleet.cloud["cloudhub"][0].run_inside("python3", "-c", WITHOUT_A_CERTIFICATE)
+        assert await topology.leaves(NAME)
+        for server in topology.hub:
+            _, said = await server.run_inside("grep", "-i", "password", "/etc/nats/nats.conf")
+            assert all("user: route" in line for line in said.splitlines()), said
+        code, said = await node.leaf.run_inside("grep", "-i", "password", f"{IDENTITY}/nats.conf")
+        assert (code, said) == (1, ""), said
+        code, said = await topology.cloud["cloudhub"][0].run_inside("python3", "-c", WITHOUT_A_CERTIFICATE)
         assert "PONG" not in said, said
 
 
-async def test_a_device_cannot_speak_as_another(fleet: Trusted, told: Stories, devices: list[Counting]) -> None:
-    import aiomqtt
-    from talk import device
-
+async def test_a_device_cannot_speak_as_another(
+    topology: Topology, node: Node, stories: Stories, devices: list[Counting]
+) -> None:
     one, other = devices
     with step("what it says in the other's name changes nothing"):
         body = json.dumps({"event_id": "9", "twin": {"spoofed": {"actual": {"value": "1"}}}})
-        client = aiomqtt.Client("localhost", fleet.mqtt_port, identifier="spoof", tls_context=one._tls)
+        client = aiomqtt.Client("localhost", node.mqtt_port, identifier="spoof", tls_context=one._tls)
         async with client:
             await client.publish(f"{device(other.name)}/twin/update", body, qos=1)
             await client.publish(f"{device(one.name)}/twin/update", body, qos=1)
-        await _shows(told, one.name, "spoofed")  # so this connection is good, and the other message was before it
-        assert "spoofed" not in await told.status(other.name)
+        await _shows(stories, one.name, "spoofed")  # so this connection is good, and the other message was before it
+        assert "spoofed" not in await stories.status(other.name)
 
 
 async def test_one_replica_of_spire_integration_killed_is_not_noticed(
-    fleet: Trusted, told: Stories, devices: list[Counting]
+    topology: Topology, node: Node, stories: Stories, devices: list[Counting]
 ) -> None:
-    for killed in fleet.cloud[SPIRE_INTEGRATION]:
+    for killed in topology.cloud[SPIRE_INTEGRATION]:
         with step(f"{killed.name} is killed, and reports go on"):
             await killed.kill()
             for one in devices:
                 await one.goes_on()
-            await _shown(told, devices)
+            await _shown(stories, devices)
             assert not [d.refused for d in devices if d.refused]
         with step("a unit and the node that connect anew come in by the other one"):
-            await fleet.cloud["cloudhub"][0].remade()
-            await fleet.run.boxes[f"{NODE}-net"].cut("uplink")
-            await until(lambda: _gone(fleet), 30)
-            await fleet.run.boxes[f"{NODE}-net"].join("uplink")
-            await until(lambda: _linked(fleet), BACK_SECONDS)
-            await _shown(told, devices, BACK_SECONDS)
+            await topology.cloud["cloudhub"][0].remade()
+            await node.cut()
+            await until(lambda: _gone(topology), 30)
+            await node.join()
+            await until(lambda: _linked(topology), BACK_SECONDS)
+            await _shown(stories, devices, BACK_SECONDS)
         await killed.start()
 
 
 async def test_with_spire_stopped_connected_nodes_go_on_and_renewals_wait(
-    fleet: Trusted, told: Stories, devices: list[Counting]
+    topology: Topology, stories: Stories, devices: list[Counting]
 ) -> None:
     with step("SPIRE's server and agent are stopped; reports go on"):
-        await fleet.spire.stop()
-        await fleet.run.boxes["spire-agent"].kill()
+        await topology.spire.server.stop()
+        await topology.spire.agent.kill()
         for one in devices:
             await one.goes_on()
-        await _shown(told, devices)
+        await _shown(stories, devices)
     with step(f"the node's certificate ends ({NODE_SECONDS} s): its devices and units talk on"):
-        await until(lambda: _gone(fleet), NODE_SECONDS + 30)
+        await until(lambda: _gone(topology), NODE_SECONDS + 30)
         for one in devices:
             await one.goes_on()
     with step("SPIRE is back: the node renews by its own key, and what was said meanwhile is seen"):
-        await fleet.spire.start()
-        await fleet.run.boxes["spire-agent"].start()
-        await until(lambda: _linked(fleet), 120)
-        await _shown(told, devices, BACK_SECONDS)
+        await topology.spire.server.start()
+        await topology.spire.agent.start()
+        await until(lambda: _linked(topology), 120)
+        await _shown(stories, devices, BACK_SECONDS)
 
 
 @pytest.mark.short
 async def test_a_revoked_node_is_cut_and_a_restored_one_comes_back(
-    fleet: Trusted, told: Stories, devices: list[Counting]
+    topology: Topology, stories: Stories, devices: list[Counting]
 ) -> None:
     with step("revoked: cut, and kept out"):
         began = time.monotonic()
-        await told.api.post(f"nodes/{NODE}/revoke", {"reason": "the story wants it"})
-        await until(lambda: _gone(fleet), CUT_SECONDS)
-        fleet.figures["seconds until a revoked node is cut"] = round(time.monotonic() - began, 1)
+        await stories.api.post(f"nodes/{NAME}/revoke", {"reason": "the story wants it"})
+        await until(lambda: _gone(topology), CUT_SECONDS)
+        topology.figures["seconds until a revoked node is cut"] = round(time.monotonic() - began, 1)
         most = {one.name: one.sent for one in devices}  # what came before may still be on its way to Kubernetes
         for _ in range(3):
             for one in devices:
                 await one.goes_on()  # a node's own trust is its own
-        shown = {name: int((await told.status(name))["t"]) for name in most}
-        assert await _gone(fleet) and all(shown[name] <= most[name] for name in most), (shown, most)
+        shown = {name: int((await stories.status(name))["t"]) for name in most}
+        assert await _gone(topology) and all(shown[name] <= most[name] for name in most), (shown, most)
     with step("the audit says so"):
-        found = str(await told.api.get("audit?who=" + NODE))
+        found = str(await stories.api.get("audit?who=" + NAME))
         assert "revoke" in found, found
     with step("restored: it comes back with the certificate it has, or renews it"):
-        await told.api.post(f"nodes/{NODE}/restore", {})
-        await until(lambda: _linked(fleet), 120)
-        await _shown(told, devices, BACK_SECONDS)
+        await stories.api.post(f"nodes/{NAME}/restore", {})
+        await until(lambda: _linked(topology), 120)
+        await _shown(stories, devices, BACK_SECONDS)
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
-async def _token(fleet: Trusted) -> str:
-    async with fleet.api() as api:
-        answer = await api.post(f"nodes/{NODE}/token", {})
-    return str(answer["token"])
-
-
-async def _credentials(fleet: Trusted, name: str):  # type: ignore[no-untyped-def]
-    """Once the node knows the device."""
-    last = ""
-    for _ in range(20):
-        try:
-            return await fleet.credentials(name)
-        except AssertionError as e:
-            last = str(e)
-            await asyncio.sleep(1)
-    raise AssertionError(last)
-
-
-async def _shown(told: Stories, devices: list[Counting], seconds: float = SEEN_SECONDS) -> None:
+async def _shown(stories: Stories, devices: list[Counting], seconds: float = SEEN_SECONDS) -> None:
     """Kubernetes shows of each what was answered by now, or something newer."""
     wanted = {one.name: one.answered for one in devices}
 
     async def newer() -> bool:
-        return all([int((await told.status(name)).get("t", "0")) >= value for name, value in wanted.items()])
+        return all([int((await stories.status(name)).get("t", "0")) >= value for name, value in wanted.items()])
 
     try:
         await until(newer, seconds)
     except TimeoutError:
-        shown = {name: await told.status(name) for name in wanted}
+        shown = {name: await stories.status(name) for name in wanted}
         raise AssertionError(f"answered {wanted}, shown {shown} after {seconds:g} s") from None
 
 
-async def _shows(told: Stories, name: str, prop: str) -> None:
+async def _shows(stories: Stories, name: str, prop: str) -> None:
     async def there() -> bool:
-        return prop in await told.status(name)
+        return prop in await stories.status(name)
 
     await until(there, SEEN_SECONDS)
 
 
-async def _gone(fleet: Trusted) -> bool:
-    return not await fleet.leaves()
+async def _gone(topology: Topology) -> bool:
+    return not await topology.leaves(NAME)
 
 
-async def _linked(fleet: Trusted) -> bool:
-    return bool(await fleet.leaves())
+async def _linked(topology: Topology) -> bool:
+    return bool(await topology.leaves(NAME))
