@@ -20,9 +20,9 @@ from canopy.contracts.catalogue import HELLO, REPORT
 from canopy.contracts.wire import DeviceState, Hello, Report, ReportBatch, Side, TwinState, encode
 from canopy.identity import ids
 from canopy.testing.child import HOST, free_port
+from canopy.testing.domain import TD
 from canopy.testing.processes import Process
-from canopy.testing.servers import leaf
-from canopy.testing.trusted import TD, Trusted, open_trusted
+from canopy.testing.world import World, open_world
 
 ASK_SECONDS = 10.0
 WARM = 2
@@ -38,12 +38,11 @@ class Player:
         self.took: list[float] = []
 
     @classmethod
-    async def open(cls, world: Trusted, name: str, devices: int) -> "Player":
+    async def open(cls, world: World, name: str, devices: int) -> "Player":
         """With a leaf of its own, and a session."""
         node = await world.node(name)
-        node.leaf = await leaf(node.folder / "server", name, world.hub.leaf_url(name), trust=node.trust)
-        world.stack.push_async_callback(node.leaf.server.stop)
-        self = cls(name, await world.edge(node, "edgehub"), devices)
+        await node.start(world.hub.leaf_url())
+        self = cls(name, await node.bus("edgehub"), devices)
         while not self._session:
             self._session = await self._greeted()
         return self
@@ -82,7 +81,7 @@ class Player:
 
 async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
     nodes = [f"edge-{number}" for number in range(arguments.nodes)]
-    async with open_trusted(folder) as world:
+    async with open_world(folder) as world:
         cloudhub = await _cloudhub(world)
         world.stack.push_async_callback(cloudhub.stop)
         await cloudhub.start()
@@ -105,11 +104,11 @@ async def measured(arguments: argparse.Namespace, folder: Path) -> Figures:
     }
 
 
-async def _cloudhub(world: Trusted) -> Process:
+async def _cloudhub(world: World) -> Process:
     health = free_port()
     own = {
         "CANOPY_NATS_URL": world.hub.client_url,
-        "CANOPY_IDENTITY_DIR": str(await world.files(world.authority, ids.cloud(TD, "cloudhub"))),
+        "CANOPY_IDENTITY_DIR": str(await world.files(ids.cloud(TD, "cloudhub"))),
         "CANOPY_TRUST_DOMAIN": TD,
         "CANOPY_DATA_DIR": str(world.folder / "cloudhub"),
         "CANOPY_HEALTH_LISTEN": f"{HOST}:{health}",

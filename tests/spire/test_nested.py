@@ -66,7 +66,7 @@ async def test_a_nested_server_brings_its_node_to_the_hub_also_without_its_upstr
         callout = RealCallout(believed=Believed(nested=frozenset({"edge-9"})))
         hub = await hub_of(tmp_path, ours, stack, callout)
 
-        node = _node(tmp_path / "node", hub.leaf_url("edge-9"), agent.socket)
+        node = _node(tmp_path / "node", hub.leaf_url(), agent.socket)
         await stack.enter_async_context(node.prepared())
         leaf = await NatsServer.open(node.folders.config, tmp_path / "leaf", _ports(node))
         stack.push_async_callback(leaf.kill)

@@ -4,27 +4,14 @@ Who writes them to files: the one-command start and the tests; the deployment's 
 """
 
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from canopy.bus.conftext import Variable, lines, listed, quoted, user, users
-from canopy.bus.rights import (
-    CLOUD,
-    EDGE,
-    Permissions,
-    cloud_rights,
-    device_permissions,
-    domain,
-    edge_rights,
-    node_rights,
-    permissions,
-)
+from canopy.bus.conftext import Variable, lines, listed, quoted, users
+from canopy.bus.rights import CLOUD, EDGE, Permissions, domain, permissions
 from canopy.bus.trust import HubTrust, LeafTrust
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
 
 __all__ = [
     "CLOUD",
-    "DEVICES",
     "EDGE",
     "HUB",
     "ROUTE",
@@ -37,7 +24,6 @@ __all__ = [
     "Variable",
     "domain",
     "node_account",
-    "node_files",
     "permissions",
     "route_url",
 ]
@@ -48,18 +34,11 @@ HUB = "hub"
 """The name of the hub: of its one server, or of its cluster; and its JetStream domain."""
 ROUTE = "route"
 """The user of the servers of a clustered hub among themselves."""
-DEVICES = "devices"
-"""The user of whoever speaks MQTT to the plain loopback port."""
 
 
 def node_account(node: str) -> str:
     """The hub's account of a node: one of 16, by a hash of its name."""
     return f"NODES-{zlib.crc32(node.encode()) % NODE_ACCOUNTS}"
-
-
-def node_files(nodes: Mapping[str, str]) -> dict[str, str]:
-    """`nodes` (passwords by name) as the files that a hub with `nodes_folder` includes: one an account, by its name."""
-    return {f"{account}.conf": _node_users(account, nodes) + "\n" for account in _NODE_ACCOUNTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +51,12 @@ class Cluster:
     password: str
     routes: tuple[str, ...]
 
-    def text(self, trust: HubTrust | None = None) -> str:
+    def text(self, trust: HubTrust) -> str:
         """The block `cluster`. Clients and leaves are given every address: what a server adds of its own
         (an address inside a container's network) would only mislead them."""
         return lines(
             f"cluster {{ name: {HUB}, listen: {quoted(self.listen)}, no_advertise: true,",
-            f"  {trust.tls()}" if trust else "",
+            f"  {trust.tls()}",
             f"  authorization {{ user: {ROUTE}, password: {quoted(self.password)} }}, routes: {listed(self.routes)} }}",
         )
 
@@ -89,26 +68,18 @@ def route_url(address: str, password: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """The hub, or one of its servers. `passwords` by unit (and CLOUD for folded ones); `nodes` are the passwords of
-    the nodes' leaves."""
+    """The hub, or one of its servers. Nobody but spire_integration is in it: the auth callout lets everybody in."""
 
     store_dir: str
-    passwords: Mapping[str, str]
-    nodes: Mapping[str, str]
+    trust: HubTrust
     listen: str = "127.0.0.1:4222"
     leaf_listen: str = "127.0.0.1:7422"
     http: str = ""
     cluster: Cluster | None = None
-    nodes_folder: str = ""
-    """Not empty: the nodes' users are not in this file but in `node_files` there, which may change by themselves."""
-    trust: HubTrust | None = None
-    """Every connection bears a certificate, and the callout lets it in: nobody has a password then."""
 
     def text(self) -> str:
         """The configuration file."""
         trust = self.trust
-        if trust and (self.passwords or self.nodes or self.nodes_folder):
-            raise ValueError("a hub with trust has no passwords: the auth callout lets everybody in")
         return lines(
             f"server_name: {quoted(self.cluster.name) if self.cluster else HUB}",
             f"listen: {quoted(self.listen)}",
@@ -117,91 +88,64 @@ class Hub:
             'ping_interval: "5s"\nping_max: 2\nwrite_deadline: "10s"',
             f"jetstream {{ store_dir: {quoted(self.store_dir)}, domain: {HUB} }}",
             f"leafnodes {{ listen: {quoted(self.leaf_listen)}, no_advertise: true, isolate_leafnode_interest: true,"
-            f" compression: off{f', {trust.tls()}' if trust else ''} }}",
+            f" compression: off, {trust.tls()} }}",
             self.cluster.text(trust) if self.cluster else "",
-            f"{trust.tls()}\n{trust.authorization()}" if trust else "",
+            trust.tls(),
+            trust.authorization(),
             "accounts {",
             *self._cloud(),
-            *map(self._nodes, _NODE_ACCOUNTS),
-            trust.accounts() if trust else "  SYS {}",
+            *map(_nodes, _NODE_ACCOUNTS),
+            trust.accounts(),
             "}\nsystem_account: SYS",
         )
 
     def _cloud(self) -> list[str]:
-        names = [u for u in (*CLOUD_UNITS, CLOUD) if u in self.passwords]
-        found = [user(u, self.passwords[u], cloud_rights(u)) for u in names]
-        found += self.trust.cloud_users() if self.trust else []
         exports = '[ { service: "node.*.ask.>" }, { stream: "node.*.in.*.push.>" } ]'
-        return ["  CLOUD {\n    jetstream: enabled", f"    exports: {exports}", users(found), "  }"]
-
-    def _nodes(self, account: str) -> str:
-        imports = (
-            '[ { service: { account: CLOUD, subject: "node.*.ask.>" } },'
-            ' { stream: { account: CLOUD, subject: "node.*.in.*.push.>" } } ]'
-        )
-        folder = self.nodes_folder
-        found = f"    include {quoted(f'{folder}/{account}.conf')}" if folder else _node_users(account, self.nodes)
-        return lines(f"  {account} {{", f"    imports: {imports}", found, "  }")
+        return ["  CLOUD {\n    jetstream: enabled", f"    exports: {exports}", users(self.trust.cloud_users()), "  }"]
 
 
-def _node_users(account: str, nodes: Mapping[str, str]) -> str:
-    return users([user(n, nodes[n], node_rights(n)) for n in sorted(nodes) if node_account(n) == account])
+def _nodes(account: str) -> str:
+    imports = (
+        '[ { service: { account: CLOUD, subject: "node.*.ask.>" } },'
+        ' { stream: { account: CLOUD, subject: "node.*.in.*.push.>" } } ]'
+    )
+    return lines(f"  {account} {{", f"    imports: {imports}", "  }")
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A node's leaf. `passwords` by unit (and EDGE for folded ones); devices need none on the loopback MQTT port.
-    `hub_url` may name several servers of one hub, with commas."""
+    """A node's leaf. `hub_url` (tls://host:port) may name several servers of one hub, with commas."""
 
-    node: str
     store_dir: str
-    passwords: Mapping[str, str]
     hub_url: str
+    trust: LeafTrust
     listen: str = "127.0.0.1:4222"
     mqtt_listen: str = "127.0.0.1:1883"
     http: str = ""
     max_file_bytes: int = 256 * 1024 * 1024
-    device_password: str = ""
-    """Not empty: MQTT clients must give user `devices` and this (outside loopback)."""
     machine: str = ""
     """What no other machine says, made anew by who writes this file. A hub lets only one leaf of a name stay: two
     machines that bear one identity would throw each other out every second, before either is told of the other."""
-    trust: LeafTrust | None = None
-    """Every connection bears a certificate that names its user: nobody has a password then, devices neither."""
 
     def text(self) -> str:
         """The configuration file."""
-        trust = self.trust
-        if trust and (self.passwords or self.device_password):
-            raise ValueError("a leaf with trust has no passwords: certificates name who connects")
-        link = f", {trust.link_tls()}" if trust else ""
-        mqtt = f", {trust.listener_tls()}" if trust else "" if self.device_password else f", no_auth_user: {DEVICES}"
+        trust, node = self.trust, self.trust.node
+        tls, urls = trust.listener_tls(), listed(self.hub_url.split(","))
         return lines(
-            f"server_name: {quoted(f'{self.node}-{self.machine}' if self.machine else self.node)}",
+            f"server_name: {quoted(f'{node}-{self.machine}' if self.machine else node)}",
             f"listen: {quoted(self.listen)}",
             f"http: {quoted(self.http)}" if self.http else "",
             f"max_payload: {MAX_PAYLOAD_BYTES}",
             'ping_interval: "5s"\nping_max: 2',
-            f"jetstream {{ store_dir: {quoted(self.store_dir)}, domain: {quoted(domain(self.node))},"
+            f"jetstream {{ store_dir: {quoted(self.store_dir)}, domain: {quoted(domain(node))},"
             f" max_file: {self.max_file_bytes} }}",
-            f'mqtt {{ listen: {quoted(self.mqtt_listen)}, consumer_inactive_threshold: "24h"{mqtt} }}',
-            trust.listener_tls() if trust else "",
-            f'leafnodes {{ reconnect: "1s", remotes: [ {{ {self._hub()}, account: EDGE{link} }} ] }}',
+            f'mqtt {{ listen: {quoted(self.mqtt_listen)}, consumer_inactive_threshold: "24h", {tls} }}',
+            tls,
+            f'leafnodes {{ reconnect: "1s", remotes: [ {{ urls: {urls}, account: EDGE, {trust.link_tls()} }} ] }}',
             "accounts {",
             "  EDGE {\n    jetstream: enabled",
-            users(trust.edge_users() if trust else self._users()),
-            "  }",
-            lines("  SYS {", users(trust.system_users()), "  }") if trust else "  SYS {}",
-            "}\nsystem_account: SYS",
+            users(trust.edge_users()),
+            "  }\n  SYS {",
+            users(trust.system_users()),
+            "  }\n}\nsystem_account: SYS",
         )
-
-    def _hub(self) -> str:
-        if isinstance(self.hub_url, Variable):
-            return f"url: {quoted(self.hub_url)}"
-        one, *more = (quoted(url) for url in self.hub_url.split(","))
-        return f"urls: [{', '.join((one, *more))}]" if more else f"url: {one}"
-
-    def _users(self) -> list[str]:
-        names = [u for u in (*EDGE_UNITS, EDGE) if u in self.passwords]
-        found = [user(u, self.passwords[u], edge_rights(u, self.node, EDGE_UNITS)) for u in names]
-        return [*found, user(DEVICES, self.device_password or DEVICES, device_permissions())]

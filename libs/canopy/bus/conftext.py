@@ -11,11 +11,6 @@ class Variable(str):
     stands in a file. Read like the file's own text: let a value begin with a letter, for 12e3 would be a number."""
 
 
-def user(name: str, password: str, rights: Permissions) -> str:
-    """A user with a password."""
-    return _entry(f"user: {quoted(name)}, password: {quoted(password)}", rights)
-
-
 def certified(name: str, rights: Permissions, kinds: Iterable[str] = ()) -> str:
     """A user whose certificate bears `name` as its only URI; `kinds` of connections it may make, all if none."""
     return _entry(f"user: {quoted(name)}{_kinds(kinds)}", rights)

@@ -72,10 +72,11 @@ def cloud_rights(unit: str) -> Permissions:
     return replace(found, publish=(*found.publish, NODES_REPLIES)) if linked else found
 
 
-def edge_rights(unit: str, node: str, folds: tuple[str, ...] = (*EDGE_UNITS, EDGEIDENTITY)) -> Permissions:
-    """A unit of `node`, or EDGE for those that `folds` names."""
+def edge_rights(unit: str, node: str) -> Permissions:
+    """A unit of `node`, or EDGE for folded ones."""
+    folds = (*EDGE_UNITS, EDGEIDENTITY)
     role, inboxes = (folded(folds), folds) if unit == EDGE else (ROLES[unit], (unit,))
-    return _answering(permissions(role, inboxes, node), role, (*EDGE_UNITS, EDGEIDENTITY))
+    return _answering(permissions(role, inboxes, node), role, folds)
 
 
 def _answering(found: Permissions, role: Role, units: Iterable[str]) -> Permissions:
@@ -131,7 +132,7 @@ DEVICE_OUT = (
 
 
 def device_permissions() -> Permissions:
-    """Devices on the plain loopback port: they speak on the contract's topics, and hear all of `$hw/events/`."""
+    """Whoever comes by a node's plain port: it speaks on the contract's topics, and hears all of `$hw/events/`."""
     publish = (*(s.wild() for s in c.MQTT_IN), MQTT_PUBREL)
     return Permissions(publish, ("$hw.events.>", MQTT_DELIVERED))
 

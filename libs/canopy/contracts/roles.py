@@ -10,7 +10,7 @@ from canopy.contracts import catalogue as c
 from canopy.contracts.subject import AnySubject
 
 CLOUD_UNITS = ("cloudhub", "devicecontroller", "edgecontroller")
-"""What is folded as `cloud`, and has a certificate or a password at the hub."""
+"""What is folded as `cloud`, and has a certificate at the hub."""
 EDGE_UNITS = ("edgehub", "metamanager", "devicetwin", "mapper")
 """What is folded as `edge`."""
 SPIRE_INTEGRATION = "spire_integration"

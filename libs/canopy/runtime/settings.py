@@ -6,7 +6,7 @@ the default. Settings of a unit are named CANOPY_<UNIT>_<SETTING>, shared ones C
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -65,6 +65,8 @@ class UnitSettings:
     """Base of every unit's settings: set `unit`, and give every `Field` a default and a description with its unit."""
 
     unit: ClassVar[str] = ""
+    gone: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Settings of former releases: what there is in their place. A variable that is still set would say nothing."""
     fields: ClassVar[Mapping[str, Setting]] = MappingProxyType({})
     _rules: ClassVar[tuple[Callable[[Any], None], ...]] = ()
 
@@ -110,15 +112,18 @@ class UnitSettings:
 class Shared(UnitSettings):
     """What every unit of a process shares."""
 
+    gone: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("nats_user", "nats_password"),
+        "NATS knows by certificates; unset it, and name the folder of one in CANOPY_IDENTITY_DIR",
+    )
+
     node_name: NodeName = Field("edge", description="Name of this node in Kubernetes; a Kubernetes name.")
     nats_url: NatsUrl = Field(
         "nats://127.0.0.1:4222",
         description="Where this unit's NATS listens: nats://host:port, several servers of one hub with commas.",
     )
-    nats_user: str = Field("", description="User name at NATS; empty: none is sent.")
-    nats_password: SecretStr = Field(SecretStr(""), description="Password of that user.")
     identity_dir: str = Field(
-        "", description="Folder with svid.pem and bundle.pem, read again when they change; empty: no TLS to NATS."
+        "", description="Folder with svid.pem and bundle.pem, by which NATS knows this process; read when they change."
     )
     trust_domain: TrustDomain = Field("canopy.test", description="The fleet's SPIFFE trust domain, a DNS name.")
     stream_replicas: int = Field(
@@ -187,8 +192,11 @@ def _env_file() -> Path | None:
     return Path(named)
 
 
-def _refuse_unknown(cls: type[UnitSettings], given: Iterable[str], environment: Iterable[str]) -> None:
+def _refuse_unknown(cls: type[UnitSettings], given: Iterable[str], environment: Collection[str]) -> None:
     """The environment's only for units' own names: every unit's variables begin like the shared ones."""
+    gone = {variable(cls.unit, name): instead for name, instead in cls.gone.items()}
+    if still := sorted(gone.keys() & set(environment)):
+        raise SettingsError("\n".join(f"{name} is no setting any more: {gone[name]}" for name in still))
     known = [variable(cls.unit, name) for name in cls.fields]
     wrong = [name for name in environment if cls.unit and name.startswith(prefix(cls.unit)) and name not in known]
     wrong += [name for name in given if name not in cls.fields]

@@ -32,8 +32,8 @@ def _trust_domain(value: str) -> str:
 def _nats_url(value: str) -> str:
     if not all(_NATS_URL.fullmatch(one) for one in value.split(",")):
         raise ValueError(
-            "must look like nats://127.0.0.1:4222 (several servers of one hub with commas), without user and password "
-            "(they are settings)"
+            "must look like nats://127.0.0.1:4222 (several servers of one hub with commas), without user and password: "
+            "NATS knows by certificates"
         )
     return value
 

@@ -152,7 +152,7 @@ class Home:
         await _written(config, edgeidentity)
         ports = (self.leaf_port, self.mqtt_tls_port)
         server = await NatsServer.open(config, self.folder / "leaf", ports, {"GOMEMLIMIT": LEAF_MEMORY})
-        return RunningLeaf(server, self.name, self.leaf_url, self.mqtt_port, {}, None)
+        return RunningLeaf(server, self.name, self.leaf_url, self.mqtt_port, None)
 
 
 async def _written(file: Path, by: Process) -> None:

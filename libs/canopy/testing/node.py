@@ -64,7 +64,7 @@ class Node(Domain):
 
     async def start(self, hub_url: str = NO_HUB) -> RunningLeaf:
         """Start its leaf."""
-        self.leaf = await leaf(self.folder / "server", self.name, hub_url, trust=self.trust)
+        self.leaf = await leaf(self.folder / "server", hub_url, self.trust)
         self.stack.push_async_callback(self.leaf.server.kill)
         return self.leaf
 

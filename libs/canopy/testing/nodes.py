@@ -28,7 +28,7 @@ class Node:
         """Its processes start at once, and wait: for the token, and for the leaf. `called` is what to call it in logs,
         where two machines bear one identity."""
         links = tuple([await Link.open(port) for port in hub.leaf_ports])
-        hub_url, edge = hub.leaf_url(home.name, *(link.port for link in links)), dict[str, Process]()
+        hub_url, edge = hub.leaf_url(*(link.port for link in links)), dict[str, Process]()
         for part, own in parts(split, EDGE, (*EDGE_UNITS, EDGEIDENTITY)):
             settings = home.unit(part) | (home.edgeidentity(hub_url) if EDGEIDENTITY in own else {})
             edge[part] = units.process(f"{called or home.name}/{part}", own, settings)

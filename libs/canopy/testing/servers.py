@@ -6,12 +6,11 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from canopy.bus.config import CLOUD, EDGE, Cluster, Hub, HubTrust, Leaf, LeafTrust, route_url
-from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS
+from canopy.bus.config import Cluster, Hub, HubTrust, Leaf, LeafTrust, route_url
 from canopy.testing.child import HOST, LOOK_SECONDS, Child, free_port, tail
 
 NAME = "localhost"
@@ -68,7 +67,7 @@ class NatsServer(Child):
 
     def configure(self, config: str) -> None:
         """Another configuration, for the next start or `reload`."""
-        self._config_file.touch(mode=0o600)  # it holds passwords
+        self._config_file.touch(mode=0o600)  # a clustered hub's holds a password
         self._config_file.write_text(config, encoding="utf-8")
 
     async def ready(self) -> None:
@@ -101,14 +100,11 @@ class NatsServer(Child):
 
 @dataclass(frozen=True, slots=True)
 class RunningHub:
-    """A hub of one server, or of several. `passwords` by user (unit, and CLOUD for folded ones), `node_passwords` by
-    node; none with certificates. `client_url` names every server, with commas."""
+    """A hub of one server, or of several. `client_url` names every server, with commas."""
 
     servers: tuple[NatsServer, ...]
     client_url: str
     leaf_ports: tuple[int, ...]
-    passwords: dict[str, str]
-    node_passwords: dict[str, str]
 
     @property
     def server(self) -> NatsServer:
@@ -119,86 +115,62 @@ class RunningHub:
     def leaf_port(self) -> int:
         return self.leaf_ports[0]
 
-    def leaf_url(self, node: str, *ports: int) -> str:
-        """Where the leaf of `node` connects, with its credentials; `ports` are Links', if it goes through some."""
-        secret = self.node_passwords.get(node)
-        at = f"nats-leaf://{node}:{secret}@{HOST}" if secret else f"tls://{NAME}"
-        return ",".join(f"{at}:{port}" for port in ports or self.leaf_ports)
+    def leaf_url(self, *ports: int) -> str:
+        """Where leaves connect; `ports` are Links', if they go through some."""
+        return ",".join(f"tls://{NAME}:{port}" for port in ports or self.leaf_ports)
 
 
 @dataclass(frozen=True, slots=True)
 class RunningLeaf:
-    """A node's leaf. `passwords` by user (unit, and EDGE for folded ones)."""
+    """A node's leaf."""
 
     server: NatsServer
     node: str
     client_url: str
     mqtt_port: int
-    passwords: dict[str, str]
     config: Leaf | None
     """None where edgeidentity keeps it."""
 
 
 async def hub(
-    directory: Path,
-    units: Iterable[str] = (*CLOUD_UNITS, CLOUD),
-    nodes: Iterable[str] = (),
-    ports: Sequence[int] = (),
-    leaf_ports: Sequence[int] = (),
-    servers: int = 1,
-    trust: HubTrust | None = None,
+    directory: Path, trust: HubTrust, ports: Sequence[int] = (), leaf_ports: Sequence[int] = (), servers: int = 1
 ) -> RunningHub:
-    """Start a hub with a user for each of `units` and `nodes`; `ports` (the clients') and `leaf_ports` are one a
-    server, else free ones. Several `servers` are one clustered hub, each in a folder of its own; its streams are made
-    with three copies by whoever says so (CANOPY_STREAM_REPLICAS). With `trust` nobody has a password."""
-    passwords, node_passwords = ({}, {}) if trust else (_passwords(units), _passwords(nodes))
+    """Start a hub; `ports` (the clients') and `leaf_ports` are one a server, else free ones. Several `servers` are one
+    clustered hub, each in a folder of its own; its streams are made with three copies by whoever says so
+    (CANOPY_STREAM_REPLICAS)."""
     clients = list(ports) or [free_port() for _ in range(servers)]
     leaves = list(leaf_ports) or [free_port() for _ in clients]
-    clusters = _clusters(servers, NAME if trust else HOST) if servers > 1 else [None]
+    clusters = _clusters(servers) if servers > 1 else [None]
     started = []
     for client, port_of_leaves, cluster in zip(clients, leaves, clusters, strict=True):
         folder = directory / cluster.name if cluster else directory
         listens = (f"{HOST}:{client}", f"{HOST}:{port_of_leaves}")
-        config = Hub(str(folder / "js"), passwords, node_passwords, *listens, cluster=cluster, trust=trust)
+        config = Hub(str(folder / "js"), trust, *listens, cluster=cluster)
         started.append(NatsServer.open(config.text(), folder, (client, port_of_leaves)))
     running = tuple(await asyncio.gather(*started))
     url = ",".join(f"nats://{HOST}:{client}" for client in clients)
-    return RunningHub(running, url, tuple(leaves), passwords, node_passwords)
+    return RunningHub(running, url, tuple(leaves))
 
 
-def _clusters(servers: int, name: str) -> list[Cluster | None]:
+def _clusters(servers: int) -> list[Cluster | None]:
     """What each of several servers is told of the others."""
     secret = secrets.token_urlsafe(18)
     ports = [free_port() for _ in range(servers)]
-    routes = {port: route_url(f"{name}:{port}", secret) for port in ports}
+    routes = {port: route_url(f"{NAME}:{port}", secret) for port in ports}
     return [
         Cluster(f"hub-{i}", f"{HOST}:{mine}", secret, tuple(url for port, url in routes.items() if port != mine))
         for i, mine in enumerate(ports, start=1)
     ]
 
 
-async def leaf(
-    directory: Path,
-    node: str,
-    hub_leaf_url: str,
-    units: Iterable[str] = (*EDGE_UNITS, EDGE),
-    port: int = 0,
-    mqtt_port: int = 0,
-    trust: LeafTrust | None = None,
-) -> RunningLeaf:
-    """Start the leaf of `node`; it joins the hub at `hub_leaf_url` whenever that is there. With `trust` nobody has a
-    password."""
-    client, mqtt = port or free_port(), mqtt_port or free_port()
-    passwords = {} if trust else _passwords(units)
+async def leaf(directory: Path, hub_leaf_url: str, trust: LeafTrust) -> RunningLeaf:
+    """Start the leaf of the node that `trust` names; it joins the hub at `hub_leaf_url` whenever that is there."""
+    client, mqtt = free_port(), free_port()
     listens = (f"{HOST}:{client}", f"{HOST}:{mqtt}")
     machine = secrets.token_hex(4)
-    config = Leaf(node, str(directory / "js"), passwords, hub_leaf_url, *listens, machine=machine, trust=trust)
+    config = Leaf(str(directory / "js"), hub_leaf_url, trust, *listens, machine=machine)
     server = await NatsServer.open(config.text(), directory, (client, mqtt), {"GOMEMLIMIT": LEAF_MEMORY})
-    return RunningLeaf(server, node, f"nats://{HOST}:{client}", mqtt, passwords, config)
-
-
-def _passwords(users: Iterable[str]) -> dict[str, str]:
-    return {user: secrets.token_urlsafe(18) for user in users}
+    return RunningLeaf(server, trust.node, f"nats://{HOST}:{client}", mqtt, config)
 
 
 @dataclass

@@ -53,7 +53,7 @@ class World(Domain):
         """Start the node's leaf, joined to one server of the hub through a Link of its own."""
         self.links[name] = link = await Link.open(self.hub.leaf_ports[server])
         self.stack.push_async_callback(link.close)
-        return await (await self.node(name)).start(self.hub.leaf_url(name, link.port))
+        return await (await self.node(name)).start(self.hub.leaf_url(link.port))
 
     async def at_hub(self, who: str | SpiffeId, nkey: Nkey | None = None, server: int | None = None) -> Connection:
         """A connection of a unit of the cloud, or of any member of the fleet; it knows all servers of the hub, or just

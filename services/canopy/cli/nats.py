@@ -66,7 +66,7 @@ def hub(
     password = Variable(f"CANOPY_PASSWORD_{ROUTE.upper()}")
     cluster = Cluster(Variable("CANOPY_SERVER_NAME"), f"{listen}:6222", password, routes) if servers > 1 else None
     listens = (f"{listen}:4222", f"{listen}:7422", f"{listen}:8222")
-    text = Hub(store, {}, {}, *listens, cluster, trust=_trust(Path(identity))).text() + "\n"
+    text = Hub(store, _trust(Path(identity)), *listens, cluster).text() + "\n"
     if to:
         Path(to).write_text(text)
     else:

@@ -22,38 +22,34 @@ class Config:
     """`leaf` is what never changes while this unit runs."""
 
     leaf: Leaf
-    trust: LeafTrust
     path: Path
 
     @classmethod
     def of(cls, settings: Settings, folders: Folders, td: str, node: str) -> "Config":
         listener, listener_bundle, link, link_bundle = map(str, folders.read_by_the_leaf)
-        trust = LeafTrust(node, td, listener, listener_bundle, link, link_bundle, gated=True)
         leaf = Leaf(
-            node,
             str(folders.store),
-            {},
             settings.hub_url,
+            LeafTrust(node, td, listener, listener_bundle, link, link_bundle, gated=True),
             settings.leaf_listen,
             settings.mqtt_listen,
             settings.leaf_http,
             settings.max_file_bytes,
             machine=machine(folders.root),
-            trust=trust,
         )
-        return cls(leaf, trust, folders.config)
+        return cls(leaf, folders.config)
 
     def text(self, form: Form) -> str:
         """The file for `form`."""
         devices = tuple((guest.id, self._rights(guest)) for guest in sorted(form.guests or ()))
-        return replace(self.leaf, trust=replace(self.trust, devices=devices, gated=form.gated)).text()
+        return replace(self.leaf, trust=replace(self.leaf.trust, devices=devices, gated=form.gated)).text()
 
     def write(self, form: Form) -> None:
         """On the disk when this returns, after a power cut too."""
         write_private(self.path, self.text(form).encode())
 
     def _rights(self, guest: Guest) -> Permissions:
-        node = self.trust.node
+        node = self.leaf.trust.node
         if not guest.name:  # whoever comes by the plain port
             return device_permissions()
         return device_rights(guest.namespace, guest.name, node) if guest.namespace else app_rights(node)

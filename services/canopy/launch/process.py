@@ -6,13 +6,13 @@ import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from canopy.bus import Connection, healths, letters, spans
 from canopy.bus.environment import Environment
 from canopy.bus.trust import LEAF
 from canopy.identity import ids
-from canopy.identity.ids import SpiffeId
+from canopy.identity.sources import FileSource
 from canopy.launch.errors import WrongUsage
 from canopy.launch.lasting import Lasting
 from canopy.launch.units import Row
@@ -24,10 +24,12 @@ from canopy.runtime.settings import SettingsError, Shared, host_and_port, load
 from canopy.runtime.telemetry import Telemetry, current_trace_id
 from canopy.runtime.unit import Unit, run_units
 
-if TYPE_CHECKING:
-    from canopy.identity.sources import Source
-
 log = logging.getLogger("canopy.run")
+NO_IDENTITY = (
+    "CANOPY_IDENTITY_DIR is empty: name the folder with the certificate by which NATS is to know this process. On a "
+    "node edgeidentity writes one for each unit, once `canopy join` has made the machine a node; in the cloud "
+    "`python -m canopy.identity.helper` does, or spire_integration where the authority is the built-in one"
+)
 
 
 async def run_process(rows: Sequence[Row]) -> None:
@@ -36,6 +38,8 @@ async def run_process(rows: Sequence[Row]) -> None:
         shared = load(Shared)
     except SettingsError as e:
         raise WrongUsage(str(e)) from None
+    if not shared.identity_dir:
+        raise WrongUsage(NO_IDENTITY)
     logs.set_up(shared.log_level, shared.log_format, trace_id=current_trace_id)
     tlsbuffers.spare()
     with _sigterm_cancels(), suppress(asyncio.CancelledError):
@@ -93,8 +97,7 @@ class _Process:
 
     def _say(self, health: HealthServer) -> None:
         log.info("running %s", self._name, extra={"health": f"http://{health.host}:{health.port}"})
-        by = self._shared.identity_dir
-        connecting = f"connecting to {self._shared.nats_url}{f' by the identity in {by}' if by else ''}"
+        connecting = f"connecting to {self._shared.nats_url} by the identity in {self._shared.identity_dir}"
         for health_of_unit in self._healths:  # whatever else a check says: no unit is ready before it runs
             health_of_unit.set("running", False, connecting)
         if self._shared.insecure_listen:
@@ -148,26 +151,14 @@ class _Process:
 
     async def _connect(self, nkey_seed: str) -> Connection:
         shared, edge = self._shared, self._rows[0].plane == "edge"
-        identity, expected = _identified(shared, edge)
+        server = ids.local(shared.trust_domain, shared.node_name, LEAF) if edge else ids.hub(shared.trust_domain)
         return await Connection.open(
             shared.nats_url,
             name=f"{self._name}@{shared.node_name}" if edge else self._name,
-            user=shared.nats_user,
-            password=shared.nats_password.get_secret_value(),
+            identity=FileSource(Path(shared.identity_dir)),
+            expected=frozenset({server}),
             nkey_seed=nkey_seed,
-            identity=identity,
-            expected=expected,
         )
-
-
-def _identified(shared: Shared, edge: bool) -> tuple["Source | None", "frozenset[SpiffeId]"]:
-    """Where this process has its certificate from, and who its server must be."""
-    if not shared.identity_dir:
-        return None, frozenset()
-    from canopy.identity.sources import FileSource  # only here: a process without identity needs no cryptography
-
-    server = ids.local(shared.trust_domain, shared.node_name, LEAF) if edge else ids.hub(shared.trust_domain)
-    return FileSource(Path(shared.identity_dir)), frozenset({server})
 
 
 @asynccontextmanager

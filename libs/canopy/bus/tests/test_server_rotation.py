@@ -36,14 +36,10 @@ async def test_nats_server_takes_every_configuration_that_is_made_with_certifica
     node = await world.node("edge.1")
     routes = (route_url("localhost:6222", "s"),)
     device = (str(ids.device(TD, "edge.1", "default", "lamp")), device_rights("default", "lamp", "edge.1"))
-    leaf = Leaf(
-        "edge.1", str(world.folder / "l"), {}, "tls://localhost:7422", trust=replace(node.trust, devices=(device,))
-    )
+    leaf = Leaf(str(world.folder / "l"), "tls://localhost:7422", replace(node.trust, devices=(device,)))
     texts = {
-        "hub": Hub(str(world.folder / "h"), {}, {}, trust=world.trust).text(),
-        "one of three": Hub(
-            "h", {}, {}, cluster=Cluster("hub-1", "127.0.0.1:6222", "s", routes), trust=world.trust
-        ).text(),
+        "hub": Hub(str(world.folder / "h"), world.trust).text(),
+        "one of three": Hub("h", world.trust, cluster=Cluster("hub-1", "127.0.0.1:6222", "s", routes)).text(),
         "leaf": leaf.text(),
         "gated leaf": replace(leaf, trust=replace(node.trust, devices=(device,), gated=True)).text(),
     }

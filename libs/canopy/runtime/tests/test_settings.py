@@ -116,8 +116,7 @@ def test_all_faults_are_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         (Lamp, {"tags": {"token": ["geheim"]}}),
         (Shared, {"nats_url": "nats://user:geheim@hub:4222"}),
         (Shared, {"nats_url": "nats://hub-1:4222,nats://user:geheim@hub-2:4222"}),
-        (Shared, {"nats_password": ["geheim"]}),
-        (Shared, {"nats_password": "geheim", "health_listen": "0.0.0.0:80"}),
+        (Lamp, {"secret": "geheim", "window_ms": -1}),
     ],
 )
 def test_no_fault_shows_a_secret(cls: type[UnitSettings], overrides: dict[str, object]) -> None:
@@ -139,6 +138,19 @@ def test_a_mistyped_variable_of_a_unit_is_a_fault_and_not_silence(monkeypatch: p
     said = fault(Lamp)
     assert "CANOPY_LAMP_TWIN_WINDOW: no such setting of lamp-twin" in said
     assert "CANOPY_LAMP_TWIN_WINDOW_MS" in said
+
+
+def test_a_setting_of_a_former_release_that_is_still_set_is_a_fault_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANOPY_NATS_PASSWORD", "geheim")
+    (said,) = fault(Shared).splitlines()
+    assert said.startswith("CANOPY_NATS_PASSWORD is no setting any more: ") and "CANOPY_IDENTITY_DIR" in said
+    assert "geheim" not in said and load(Lamp)
+    monkeypatch.delenv("CANOPY_NATS_PASSWORD")
+    (tmp_path / "env").write_text("CANOPY_NATS_USER=edge\n")
+    monkeypatch.setenv("CANOPY_ENV_FILE", str(tmp_path / "env"))
+    assert "CANOPY_NATS_USER is no setting any more" in fault(Shared)
 
 
 def test_a_mistyped_override_is_a_fault() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from canopy.testing.child import HOST, free_port
-from canopy.testing.servers import Link, NatsServer, NoServer, hub, leaf, nats_binary
+from canopy.testing.servers import Link, NatsServer, NoServer, nats_binary
 from canopy.testing.wait import until
+from canopy.testing.world import open_world
 
 pytestmark = pytest.mark.server
 
@@ -21,12 +22,11 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def test_a_hub_and_a_leaf_start_on_free_ports_and_end(tmp_path: Path) -> None:
-    cloud = await hub(tmp_path / "hub", nodes=["edge.1"])
-    edge = await leaf(tmp_path / "leaf", "edge.1", cloud.leaf_url("edge.1"))
-    assert cloud.server.running and edge.server.running and edge.mqtt_port
-    await edge.server.stop()
-    await cloud.server.kill()
-    assert not cloud.server.running and not edge.server.running
+    async with open_world(tmp_path) as world:
+        edge, cloud = (await world.leaf()).server, world.hub.server
+        assert cloud.running and edge.running
+        await edge.stop()
+    assert not cloud.running and not edge.running
 
 
 async def test_a_wrong_configuration_says_what_the_log_says(tmp_path: Path) -> None:
@@ -37,8 +37,10 @@ async def test_a_wrong_configuration_says_what_the_log_says(tmp_path: Path) -> N
 async def test_a_server_dies_with_its_parent(tmp_path: Path) -> None:
     program = (
         "import asyncio, os, pathlib, sys\n"
-        "from canopy.testing.servers import hub\n"
-        "print(asyncio.run(hub(pathlib.Path(sys.argv[1]))).server.pid, flush=True)\n"
+        "from canopy.testing.servers import NatsServer, free_port\n"
+        "port = free_port()\n"
+        "started = NatsServer.open(f'listen: 127.0.0.1:{port}', pathlib.Path(sys.argv[1]), [port])\n"
+        "print(asyncio.run(started).pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run(  # noqa: ASYNC221 - nothing else runs here

@@ -143,7 +143,7 @@ async def _written(identity: Path) -> None:
 def _leaf(identity: Path, hub: str) -> Leaf:
     files = [str(identity / place / name) for place in ("leaf", "link") for name in ("svid.pem", "bundle.pem")]
     store = str(identity.parent / "js")
-    return Leaf(NODE, store, {}, hub, "127.0.0.1:9", "0.0.0.0:9", trust=LeafTrust(NODE, TD, *files))
+    return Leaf(store, hub, LeafTrust(NODE, TD, *files), "127.0.0.1:9", "0.0.0.0:9")
 
 
 def test_the_leafs_own_configuration_says_where_everything_is(folder: Path) -> None:
