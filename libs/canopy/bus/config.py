@@ -1,13 +1,13 @@
 """Configurations of the hub's and a leaf's nats-server, made from the catalogue and the roles. Pure: text out.
 
-Who writes them to files: the one-command start and the tests; the deployment's images in their own way.
+Who writes them to files: `canopy nats hub` for a deployment, edgeidentity a leaf's, the one-command start and the tests.
 """
 
 import zlib
 from dataclasses import dataclass
 
 from canopy.bus.conftext import Variable, lines, listed, quoted, users
-from canopy.bus.rights import CLOUD, EDGE, Permissions, domain, permissions
+from canopy.bus.rights import CLOUD, EDGE, domain
 from canopy.bus.trust import HubTrust, LeafTrust
 
 __all__ = [
@@ -20,11 +20,9 @@ __all__ = [
     "HubTrust",
     "Leaf",
     "LeafTrust",
-    "Permissions",
     "Variable",
     "domain",
     "node_account",
-    "permissions",
     "route_url",
 ]
 NODE_ACCOUNTS = 16

@@ -151,7 +151,7 @@ def _stand(node: str, what: str, reason: str, output: Output, api_url: str, api_
 
 
 def _identities(api: FleetApi) -> dict[str, Any]:
-    """By node; nothing where nobody lets nodes join (an installation without identities)."""
+    """By node; nothing while spire_integration is away."""
     try:
         return {one["node"]: one for one in api.get("identities")["identities"]}
     except Failure:
