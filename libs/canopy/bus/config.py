@@ -1,6 +1,6 @@
 """Configurations of the hub's and a leaf's nats-server, made from the catalogue and the roles. Pure: text out.
 
-Who writes them to files: `canopy nats hub` for a deployment, edgeidentity a leaf's, the one-command start and the tests.
+Who writes them to files: `canopy nats hub` for a deployment, edgeidentity for a leaf, the one-command start, tests.
 """
 
 import zlib
