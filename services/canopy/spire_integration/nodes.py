@@ -2,7 +2,8 @@
 nobody. `callout` reads it, `cutting` acts on it, `revoking` writes the stream.
 
 While the stream is read anew (a reconnect, a gap) what was known before stays true. A hub that has lost the stream
-gets back who had joined, by which key, and who is cut off, from whoever remembers it.
+gets back who had joined, by which key, and who is cut off, from whoever remembers it; one that has an older stream (a
+volume of yesterday) who was cut off since.
 """
 
 import asyncio
@@ -36,7 +37,10 @@ class Nodes:
         self.ready = asyncio.Event()
         """Set once the stream has been read; before that nobody may be let in."""
         self._reading: dict[str, NodeIdentity] | None = None
-        self._lost: dict[str, NodeIdentity] = {}
+        self._seqs: dict[str, int] = {}
+        """Where in the stream each of `known` was read."""
+        self._lost: dict[str, tuple[NodeIdentity, int]] = {}
+        """What is to be put back, and in the place of which sequence."""
         self._found_lost = asyncio.Event()
 
     async def run(self) -> None:
@@ -62,8 +66,16 @@ class Nodes:
         if (c.NODES.tokens(value.subject) or {}).get("node") != node.node:
             raise ValueError(f"{value.subject} holds the node {node.node!r}")
         if self._reading is not None:
+            if self._older(node, value.seq):
+                node = self.known[node.node]
+                self._lost[node.node] = (node, value.seq)
             self._reading[node.node] = node
+        self._seqs[node.node] = value.seq
         self._take(node)
+
+    def _older(self, node: NodeIdentity, seq: int) -> bool:
+        """Whether this stream has not heard yet that the node was cut off. Sequences only rise, so it was put back."""
+        return node.node in self.revoked and not node.revoked_at and seq < self._seqs[node.node]
 
     def _take(self, node: NodeIdentity) -> None:
         self.known[node.node] = node
@@ -76,8 +88,8 @@ class Nodes:
     def _caught_up(self) -> None:
         """What the stream does not hold any more has gone with the hub's volume: nobody removes a node."""
         read, self._reading = self._reading or {}, None
-        self._lost |= {name: node for name, node in self.known.items() if name not in read}
-        self.known = {**read, **self._lost}
+        self._lost |= {name: (node, 0) for name, node in self.known.items() if name not in read}
+        self.known = {**read, **{name: node for name, (node, _) in self._lost.items()}}
         self._found_lost.set()
         self.ready.set()
 
@@ -86,16 +98,16 @@ class Nodes:
             await self._found_lost.wait()
             self._found_lost.clear()
             while self._lost:
-                name, node = next(iter(self._lost.items()))
-                if await self._written(node):
+                name, (node, place) = next(iter(self._lost.items()))
+                if await self._written(node, place):
                     del self._lost[name]
                 else:
                     await self._clock.sleep(AGAIN_SECONDS)
 
-    async def _written(self, node: NodeIdentity) -> bool:
+    async def _written(self, node: NodeIdentity, place: int) -> bool:
         try:
-            await self._stream.put(c.NODES.at(node=node.node), encode(node), expect=0)
-            log.warning("the hub had lost the node %s: it is told again", node.node)
+            await self._stream.put(c.NODES.at(node=node.node), encode(node), expect=place)
+            log.warning("the hub had lost what became of the node %s: it is told again", node.node)
         except WrongSequence:
             pass  # another replica was quicker, or an operator
         except (AskFailed, StreamError):

@@ -63,15 +63,15 @@ class Replica:
     def _hear(self, name, news):
         self.heard.append((name, news))
 
-    def read(self, *nodes):
+    def read(self, *nodes, first=1):
         """The stream, read from its beginning."""
         self.nodes._reset()
-        for node in nodes:
-            self.say(node)
+        for seq, node in enumerate(nodes, first):
+            self.say(node, seq)
         self.nodes._caught_up()
 
-    def say(self, node):
-        self.nodes._heard(Value(c.NODES.at(node=node.node), 1, encode(node)))
+    def say(self, node, seq=100):
+        self.nodes._heard(Value(c.NODES.at(node=node.node), seq, encode(node)))
 
     @asynccontextmanager
     async def writing(self):
@@ -112,6 +112,20 @@ async def test_a_hub_that_has_lost_its_stream_is_told_again_who_is_revoked_and_w
         await replica.clock.advance(1)
         told = [(c.NODES.at(node="a"), encode(CUT), 0), (c.NODES.at(node="b"), encode(joined), 0)]
         assert replica.stream.written == told
+
+
+async def test_a_hub_with_a_stream_of_yesterday_is_told_again_who_was_revoked_since():
+    replica = Replica()
+    replica.read(JOINED)
+    replica.say(CUT)
+    async with replica.writing():
+        replica.read(JOINED)
+        assert replica.nodes.revoked == {"a"} and replica.nodes.known == {"a": CUT}
+        await until(lambda: replica.stream.written)
+    assert replica.stream.written == [(c.NODES.at(node="a"), encode(CUT), 1)]
+    replica.say(JOINED, 3)
+    replica.read(JOINED, first=3)
+    assert replica.nodes.revoked == set()
 
 
 async def test_another_replica_or_an_operator_was_quicker():
