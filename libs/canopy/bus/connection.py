@@ -13,7 +13,7 @@ import nats
 from nats.aio.msg import Msg
 
 from canopy.bus.client import FAILURES, Dial, NatsClient
-from canopy.bus.rotation import Identified, Rotation
+from canopy.bus.rotation import PROVEN_SECONDS, Identified, Rotation
 from canopy.bus.subscription import Callback, Subscription
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Connection:
         identity: "Source | None" = None,
         expected: "Expected" = frozenset(),
         reconnect_seconds: float = RECONNECT_SECONDS,
+        proven_seconds: float = PROVEN_SECONDS,
         rng: random.Random | None = None,
     ) -> "Connection":
         """Connect; while nobody listens at `url` (nats://host:port, several with commas), say so and try again.
@@ -81,7 +82,7 @@ class Connection:
         self = cls(url, dial, identified)
         if identified is not None:
             await identified.first()
-            self._run(Rotation(self, identified, rng).run())
+            self._run(Rotation(self, identified, rng, proven_seconds).run())
         while True:
             try:
                 self._take(await self.dial())

@@ -13,6 +13,7 @@ from canopy.runtime.logs import once_per
 
 if TYPE_CHECKING:
     from canopy.bus.connection import Connection
+    from canopy.bus.subscription import Overlap, Subscription
     from canopy.identity.sources import Identity, Source
     from canopy.identity.tls import Expected, Rotating
 
@@ -22,6 +23,9 @@ LINGER_SECONDS = 10.0
 SPREAD, MOST_SPREAD_SECONDS = 0.1, 10.0
 """Of what is left of the old certificate: so many processes do not come at once."""
 RETRY_SECONDS = 1.0
+PROVEN_SECONDS, PROVEN_SHARE = 2.5, 0.3
+"""How long a new connection only stands, and the most of what is left: a server that was reading its configuration when
+it was dialled may end it when AUTH_SECONDS are over, though it has let it in."""
 OTHER_SERVER_SECONDS = 0.25
 """Until the servers of a cluster have told each other what is subscribed."""
 SAY_AGAIN_SECONDS = 30.0
@@ -60,8 +64,11 @@ class Identified:
 class Rotation:
     """`run` until cancelled."""
 
-    def __init__(self, connection: "Connection", identified: Identified, rng: random.Random) -> None:
+    def __init__(
+        self, connection: "Connection", identified: Identified, rng: random.Random, proven_seconds: float
+    ) -> None:
         self._connection, self._identified, self._rng = connection, identified, rng
+        self._proven_seconds = proven_seconds
         self._say = once_per(SAY_AGAIN_SECONDS)
         self._lingering: set[asyncio.Task[None]] = set()
 
@@ -84,7 +91,8 @@ class Rotation:
         while self._outdated():
             if self._connection.connected:
                 try:
-                    await self._take_over(await self._connection.dial())
+                    if (new := await self._proven()) is not None:
+                        await self._take_over(new)
                     continue
                 except FAILURES as e:
                     if self._say("try"):
@@ -97,10 +105,24 @@ class Rotation:
         now, newest = self._connection.identity, self._identified.newest
         return now is not None and newest is not None and now.svid.serial != newest.svid.serial
 
+    async def _proven(self) -> NatsClient | None:
+        """A further connection that has stood for a while, or None. Raises FAILURES."""
+        new = await self._connection.dial()
+        stands = False
+        try:
+            await asyncio.sleep(min(self._proven_seconds, PROVEN_SHARE * self._left()))
+            stands = bool(new.is_connected)
+        finally:
+            if not stands:
+                await _given_up(new)
+        return new if stands else None
+
     def _spread(self) -> float:
+        return self._rng.uniform(0, min(MOST_SPREAD_SECONDS, SPREAD * self._left()))
+
+    def _left(self) -> float:
         now = self._connection.identity
-        left = max(0.0, now.svid.not_after - self._connection.seconds()) if now is not None else 0.0
-        return self._rng.uniform(0, min(MOST_SPREAD_SECONDS, SPREAD * left))
+        return max(0.0, now.svid.not_after - self._connection.seconds()) if now is not None else 0.0
 
     async def _take_over(self, new: NatsClient) -> None:
         """`new` carries all from now on. In this order: subscribe there, send what waits here, go over, leave here."""
@@ -108,8 +130,7 @@ class Rotation:
         async with connection.changing:
             old = connection.client
             subscriptions = list(connection.subscriptions)
-            overlaps = [await subscription.double(new) for subscription in subscriptions]
-            await new.flushed()
+            overlaps = await _doubled(subscriptions, new)
             whole = await connection.go_over(new)
             if new.server_run != old.server_run:
                 await asyncio.sleep(OTHER_SERVER_SECONDS)
@@ -133,3 +154,23 @@ class Rotation:
         finally:
             self._connection.former.discard(old)
             await old.ended()
+
+
+async def _doubled(subscriptions: "list[Subscription]", new: NatsClient) -> "list[Overlap]":
+    """All of them on `new` as well, or none: then it is given up. Raises FAILURES."""
+    try:
+        overlaps = [await subscription.double(new) for subscription in subscriptions]
+        await new.flushed()
+        if not new.is_connected:
+            raise ConnectionResetError("the new connection was lost before it was taken")
+        return overlaps
+    except BaseException:
+        for subscription in subscriptions:
+            subscription.undone()
+        await _given_up(new)
+        raise
+
+
+async def _given_up(client: NatsClient) -> None:
+    client.retire()
+    await client.ended()

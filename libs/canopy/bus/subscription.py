@@ -44,6 +44,11 @@ class Subscription:
         self._on = overlap.on = await client.subscribe(self.subject, queue=self._queue, cb=overlap.take_new)
         return overlap
 
+    def undone(self) -> None:
+        """The second connection is not taken: as it was before `double`, if that was called."""
+        if self._overlap is not None:
+            self._on, self._overlap = self._overlap.undo(), None
+
     def settled(self) -> None:
         """One connection carries it again."""
         self._overlap = None
@@ -65,6 +70,14 @@ class Overlap:
         """Nobody wants the messages of either any more."""
         self._cb = _nothing
         self._free.set()
+
+    def undo(self) -> Any:
+        """The old one alone counts; it is returned. Of a queue group the new one's messages are nobody else's."""
+        self._old._cb = self._cb
+        if not self._shared:
+            self._cb = _nothing
+        self._free.set()
+        return self._old
 
     async def leave(self) -> None:
         """No more messages over the old one; those that it gave stay in its hands."""

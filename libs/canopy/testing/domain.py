@@ -72,6 +72,7 @@ class Domain:
             identity=FileSource(identity),
             expected=frozenset({peer}),
             rng=AtOnce(),
+            proven_seconds=0.0,
         )
         self.stack.push_async_callback(connection.close, False)
         return connection

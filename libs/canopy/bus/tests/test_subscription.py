@@ -69,3 +69,31 @@ async def test_in_a_queue_group_equal_messages_are_two() -> None:
 
 async def test_nothing_on_either_waits_for_nothing() -> None:
     assert await both((), (), after=("1",)) == ["1"]
+
+
+async def undone(shared: bool) -> Taken:
+    """What the callback gets when a second connection, over which one message came, is not taken after all."""
+    taken: Taken = []
+
+    async def cb(message: Any) -> None:
+        taken.append(message.data.decode())
+
+    first = On(cb)
+    overlap = Overlap(cb, first, shared)
+    overlap.on = second = On(overlap.take_new)
+    second.comes("1" if not shared else "0")
+    await asyncio.sleep(0)
+    assert overlap.undo() is first
+    first.comes("1", "2")
+    await asyncio.gather(first._pending_queue.join(), second._pending_queue.join())
+    for on in (first, second):
+        on.task.cancel()
+    return taken
+
+
+async def test_of_a_second_connection_that_is_not_taken_after_all_nothing_is_taken_twice() -> None:
+    assert await undone(shared=False) == ["1", "2"]
+
+
+async def test_of_a_second_connection_that_is_not_taken_after_all_nothing_of_a_queue_group_is_lost() -> None:
+    assert sorted(await undone(shared=True)) == ["0", "1", "2"]
