@@ -1,6 +1,7 @@
 """Every command explains itself."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,20 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 ALL = dict(commands(typer.main.get_command(application())))
+ROOT = Path(__file__).parents[4]
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.S)
+NOT_YET = {"edge upgrade", "resync"}
+"""What documents say is missing."""
+SHOWN = re.compile(r"(?:^|[`(\s/])(?<!-n )canopy ([a-z]+[^`|#;()\n]*)", re.M)
+
+
+def shown() -> Iterator[tuple[Path, list[str]]]:
+    """The words after `canopy` of each command line in code of a document; after a backslash it goes on."""
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*/*.md")):
+        code = "\n".join(CODE.findall(document.read_text())).replace("\\\n", " ")
+        for found in SHOWN.findall(code):
+            if found.strip() not in NOT_YET:
+                yield document, found.split()
 
 
 def test_the_walk_finds_the_commands_that_there_should_be() -> None:
@@ -85,3 +100,15 @@ def test_the_command_line_starts_without_the_code_of_any_unit_which_is_not_in_it
     found = imported("main", set())
     assert {"canopy.cli.doctor_files", "canopy.launch.units"} <= found
     assert [name for name in sorted(found) if name.split(".")[1:2] and name.split(".")[1] in UNITS] == []
+
+
+def test_each_command_that_a_document_shows_exists_and_has_the_options() -> None:
+    count = 0
+    for count, (document, words) in enumerate(shown(), 1):  # noqa: B007
+        group = hasattr(ALL.get((words[0],)), "commands")
+        path = tuple(words[:1] if words[1:2] and words[1].startswith("-") or not group else words[:2])
+        assert path in ALL, f"{document.name}: canopy {' '.join(words)}"
+        known = {option for parameter in ALL[path].params for option in parameter.opts} | {"--help", "-h"}
+        given = {word.partition("=")[0] for word in words if re.fullmatch(r"--?[a-z][a-z-]*(=.*)?", word)}
+        assert given <= known, f"{document.name}: canopy {' '.join(words)}: {sorted(given - known)}"
+    assert count > 50
