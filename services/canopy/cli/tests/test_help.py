@@ -106,7 +106,7 @@ def test_each_command_that_a_document_shows_exists_and_has_the_options() -> None
     count = 0
     for count, (document, words) in enumerate(shown(), 1):  # noqa: B007
         group = hasattr(ALL.get((words[0],)), "commands")
-        path = tuple(words[:1] if words[1:2] and words[1].startswith("-") or not group else words[:2])
+        path = (words[0], *(word for word in words[1:2] if group and not word.startswith("-")))
         assert path in ALL, f"{document.name}: canopy {' '.join(words)}"
         known = {option for parameter in ALL[path].params for option in parameter.opts} | {"--help", "-h"}
         given = {word.partition("=")[0] for word in words if re.fullmatch(r"--?[a-z][a-z-]*(=.*)?", word)}
