@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from grpc import aio
+from pydantic import Field
 
 from canopy.identity.workload_apps import Apps, Desk
 from canopy.identity.workload_gate import Gate
 from canopy.identity.workload_rules import MOST_FILE_BYTES, BadRules, Rule, read
 from canopy.identity.workload_service import Service
 from canopy.runtime import logs
-from canopy.runtime.settings import Field, SettingsError, Shared, UnitSettings, load
+from canopy.runtime.settings import SettingsError, Shared, UnitSettings, load
 
 log = logging.getLogger("canopy.identity.workload_server")
 STOP_SECONDS = 1.0

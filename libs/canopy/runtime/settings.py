@@ -1,19 +1,21 @@
 """The one settings door. Each unit's `settings.py` holds a UnitSettings with prose per setting; `unit.py` calls `load`.
 
 A value comes from overrides (the command line), else the environment, else the file that CANOPY_ENV_FILE names, else
-the default. Settings of a unit are named CANOPY_<UNIT>_<SETTING>, shared ones CANOPY_<SETTING>; a mapping is JSON.
+the default. Settings of a unit are named CANOPY_<UNIT>_<SETTING>, nested ones with `__`; shared ones CANOPY_<SETTING>.
 """
 
-import inspect
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from dotenv import dotenv_values
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as Unreadable
 
-from canopy.runtime.settings_fields import Field, Kind, SecretStr, Setting, declared
+from canopy.runtime.settings_faults import NESTED, prefix, prose, sentence, shown, unreadable, variable
 from canopy.runtime.settings_kinds import (
     HttpUrl,
     Listen,
@@ -26,14 +28,11 @@ from canopy.runtime.settings_kinds import (
 )
 
 __all__ = [
-    "Field",
     "HttpUrl",
-    "Kind",
     "Listen",
     "ListenOrNot",
     "NatsUrl",
     "NodeName",
-    "SecretStr",
     "SettingsError",
     "Shared",
     "TrustDomain",
@@ -41,72 +40,31 @@ __all__ = [
     "host_and_port",
     "is_loopback",
     "load",
-    "rule",
     "variables",
 ]
 
 ENV_FILE = "CANOPY_ENV_FILE"
 
 S = TypeVar("S", bound="UnitSettings")
-Rule = TypeVar("Rule", bound=Callable[[Any], None])
 
 
 class SettingsError(Exception):
     """A setting is wrong. The text names it, its variable, its value (secrets masked) and what would be right."""
 
 
-def rule(method: Rule) -> Rule:
-    """A method that raises ValueError where settings, each good by itself, do not go together."""
-    method.is_rule = True  # type: ignore[attr-defined]
-    return method
-
-
-class UnitSettings:
-    """Base of every unit's settings: set `unit`, and give every `Field` a default and a description with its unit."""
+class UnitSettings(BaseSettings):
+    """Base of every unit's settings: set `unit`, and give every field a default and a description with its unit."""
 
     unit: ClassVar[str] = ""
     gone: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Settings of former releases: what there is in their place. A variable that is still set would say nothing."""
-    fields: ClassVar[Mapping[str, Setting]] = MappingProxyType({})
-    _rules: ClassVar[tuple[Callable[[Any], None], ...]] = ()
+    # extra: an env file is for several units; `load` refuses unknown names itself
+    model_config = SettingsConfigDict(env_nested_delimiter=NESTED, extra="ignore", frozen=True, validate_default=True)
 
-    def __init_subclass__(cls) -> None:
-        cls.fields = MappingProxyType({**cls.fields, **declared(cls, inspect.get_annotations(cls))})
-        cls._rules = (*cls._rules, *(one for one in vars(cls).values() if getattr(one, "is_rule", False)))
-
-    def __init__(self, **given: Any) -> None:
-        """The given ones, in place of defaults. Raises SettingsError, with a line for each fault."""
-        faults = [*self._read(given)] or [*self._broken()]
-        if faults:
-            raise SettingsError("\n".join(faults))
-
-    def _read(self, given: Mapping[str, Any]) -> Iterator[str]:
-        """Set each field; what is wrong with its value."""
-        for name, setting in self.fields.items():
-            value = given.get(name, setting.default)
-            try:
-                object.__setattr__(self, name, setting.read(value))
-            except ValueError as e:
-                where = f"{name} ({variable(self.unit, name)})"
-                yield f"{where} is {setting.shown(value)}: {e}. {setting.description}".rstrip()
-
-    def _broken(self) -> Iterator[str]:
-        """What the rules that do not hold say."""
-        for one in self._rules:
-            try:
-                one(self)
-            except ValueError as e:
-                yield str(e)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{n}={s.shown(getattr(self, n))}' for n, s in self.fields.items())})"
-
-    def but(self, **changes: Any) -> Self:
-        """The same with other values. Raises SettingsError."""
-        return type(self)(**{**vars(self), **changes})
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.model_config["env_prefix"] = prefix(cls.unit)
 
 
 class Shared(UnitSettings):
@@ -142,13 +100,14 @@ class Shared(UnitSettings):
         False, description="true: may listen beyond loopback without identity, inside a network of its own."
     )
 
-    @rule
-    def _loopback_unless_told(self) -> None:
+    @model_validator(mode="after")
+    def _loopback_unless_told(self) -> "Shared":
         if not self.insecure_listen and not is_loopback(self.health_listen):
             raise ValueError(
                 f"health_listen ({variable(self.unit, 'health_listen')}) is {self.health_listen!r}, not loopback: "
                 f"use 127.0.0.1, or say {variable(self.unit, 'insecure_listen')}=true"
             )
+        return self
 
 
 def load(cls: type[S], overrides: Mapping[str, Any] | None = None) -> S:
@@ -157,28 +116,23 @@ def load(cls: type[S], overrides: Mapping[str, Any] | None = None) -> S:
     A variable that begins like the unit's but names no setting is a fault too: a mistyped one would say nothing.
     """
     file, given = _env_file(), dict(overrides or {})
-    environment = {**(dotenv_values(file) if file else {}), **os.environ}
-    _refuse_unknown(cls, given, environment)
-    found = {name: environment.get(variable(cls.unit, name)) for name in cls.fields}
-    return cls(**{**{name: text for name, text in found.items() if text is not None}, **given})
+    _refuse_unknown(cls, given, {*os.environ, *(dotenv_values(file) if file else ())})
+    build: Any = cls  # the plugin for mypy that knows `_env_file` is not worth it
+    try:
+        settings: S = build(_env_file=file, **given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(sentence(cls.unit, cls, detail) for detail in error.errors())) from None
+    except Unreadable as error:
+        raise SettingsError(unreadable(cls.unit, cls, str(error))) from None
+    return settings
 
 
 def variables(cls: type[UnitSettings]) -> list[tuple[str, str, str]]:
     """(variable, default, prose) of each setting, for `--help` and the documentation."""
     return [
-        (variable(cls.unit, name), setting.shown(setting.default), setting.description)
-        for name, setting in cls.fields.items()
+        (variable(cls.unit, name), shown(field.annotation, field.default), prose(cls, name))
+        for name, field in cls.model_fields.items()
     ]
-
-
-def prefix(unit: str) -> str:
-    """What variables of a unit ("": shared ones) begin with."""
-    return f"CANOPY_{unit.upper().replace('-', '_')}_" if unit else "CANOPY_"
-
-
-def variable(unit: str, name: str) -> str:
-    """The environment variable of a setting."""
-    return prefix(unit) + name.upper()
 
 
 def _env_file() -> Path | None:
@@ -197,9 +151,10 @@ def _refuse_unknown(cls: type[UnitSettings], given: Iterable[str], environment: 
     gone = {variable(cls.unit, name): instead for name, instead in cls.gone.items()}
     if still := sorted(gone.keys() & set(environment)):
         raise SettingsError("\n".join(f"{name} is no setting any more: {gone[name]}" for name in still))
-    known = [variable(cls.unit, name) for name in cls.fields]
-    wrong = [name for name in environment if cls.unit and name.startswith(prefix(cls.unit)) and name not in known]
-    wrong += [name for name in given if name not in cls.fields]
+    known = [variable(cls.unit, name) for name in cls.model_fields]
+    theirs = [name for name in environment if cls.unit and name.startswith(prefix(cls.unit))]
+    wrong = [name for name in theirs if name not in known and not name.startswith(tuple(k + NESTED for k in known))]
+    wrong += [name for name in given if name not in cls.model_fields]
     if wrong:
         of = cls.unit or "the shared ones"
         raise SettingsError(f"{', '.join(sorted(wrong))}: no such setting of {of}; there are {', '.join(known)}")

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from canopy.runtime.settings_fields import Kind
+from pydantic import AfterValidator
 
 NODE_NAME_CHARACTERS = 253
 
@@ -51,13 +51,13 @@ def _http_url(value: str) -> str:
     return value
 
 
-NodeName = Annotated[str, Kind(_node_name)]
-TrustDomain = Annotated[str, Kind(_trust_domain)]
-NatsUrl = Annotated[str, Kind(_nats_url)]
-Listen = Annotated[str, Kind(_listen)]
-ListenOrNot = Annotated[str, Kind(lambda value: value and _listen(value))]
+NodeName = Annotated[str, AfterValidator(_node_name)]
+TrustDomain = Annotated[str, AfterValidator(_trust_domain)]
+NatsUrl = Annotated[str, AfterValidator(_nats_url)]
+Listen = Annotated[str, AfterValidator(_listen)]
+ListenOrNot = Annotated[str, AfterValidator(lambda value: value and _listen(value))]
 """Empty: it does not listen."""
-HttpUrl = Annotated[str, Kind(_http_url)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
 def host_and_port(listen: str) -> tuple[str, int]:

@@ -79,8 +79,8 @@ def _variable(given: str) -> tuple[str, str]:
 def _check_shared(given: str, name: str) -> None:
     from canopy.runtime.settings import Shared
 
-    if name.lower() not in Shared.fields:
-        known = ", ".join(Shared.fields)
+    if name.lower() not in Shared.model_fields:
+        known = ", ".join(Shared.model_fields)
         raise UsageFailure(
             f"--set {given!r}: there is no shared setting {name!r}; there are {known}; a unit's own are UNIT.KEY"
         )

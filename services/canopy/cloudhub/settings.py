@@ -2,7 +2,9 @@
 
 from typing import ClassVar
 
-from canopy.runtime.settings import Field, Listen, SecretStr, UnitSettings
+from pydantic import Field, SecretStr
+
+from canopy.runtime.settings import Listen, UnitSettings
 
 
 class Settings(UnitSettings):

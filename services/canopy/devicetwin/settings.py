@@ -2,8 +2,10 @@
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from canopy.contracts.devices import MAX_VALUE_BYTES
-from canopy.runtime.settings import Field, UnitSettings
+from canopy.runtime.settings import UnitSettings
 
 
 class Settings(UnitSettings):

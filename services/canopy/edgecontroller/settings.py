@@ -2,7 +2,9 @@
 
 from typing import ClassVar
 
-from canopy.runtime.settings import Field, UnitSettings, rule
+from pydantic import Field, model_validator
+
+from canopy.runtime.settings import UnitSettings
 
 
 class Settings(UnitSettings):
@@ -31,13 +33,14 @@ class Settings(UnitSettings):
     )
     looks_at_once: int = Field(16, ge=1, le=256, description="Nodes that are looked at together.")
 
-    @rule
-    def _renewed_in_time(self) -> None:
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> "Settings":
         if self.renew_seconds * 2 > self.gone_after_seconds:
             raise ValueError(
                 f"renew_seconds (CANOPY_EDGECONTROLLER_RENEW_SECONDS) is {self.renew_seconds:g}: "
                 f"it must be at most half of gone_after_seconds, {self.gone_after_seconds:g}"
             )
+        return self
 
     @property
     def allowed(self) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from typing import ClassVar
 
-from canopy.runtime.settings import Field, UnitSettings
+from pydantic import Field
+
+from canopy.runtime.settings import UnitSettings
 
 
 class Settings(UnitSettings):

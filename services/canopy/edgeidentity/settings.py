@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from canopy.runtime.settings import Field, Listen, ListenOrNot, UnitSettings, is_loopback, rule
+from pydantic import Field, model_validator
+
+from canopy.runtime.settings import Listen, ListenOrNot, UnitSettings, is_loopback
 
 DAY_SECONDS = 24 * 3600
 
@@ -72,18 +74,20 @@ class Settings(UnitSettings):
     read_seconds: float = Field(30.0, gt=0, description="Seconds between looks at the set of devices, unasked.")
     look_seconds: float = Field(0.5, gt=0, le=30, description="Seconds between looks at files that others may renew.")
 
-    @rule
-    def _plain_stays_here(self) -> None:
+    @model_validator(mode="after")
+    def _plain_stays_here(self) -> "Settings":
         if self.plain_listen and not is_loopback(self.plain_listen):
             raise ValueError(
                 f"plain_listen (CANOPY_EDGEIDENTITY_PLAIN_LISTEN) is {self.plain_listen!r}, not loopback: use "
                 "127.0.0.1, and front_listen for devices elsewhere"
             )
+        return self
 
-    @rule
-    def _roots_outlast_what_they_sign(self) -> None:
+    @model_validator(mode="after")
+    def _roots_outlast_what_they_sign(self) -> "Settings":
         if self.ca_ttl_seconds < 4 * self.svid_ttl_seconds:
             raise ValueError(
                 "ca_ttl_seconds (CANOPY_EDGEIDENTITY_CA_TTL_SECONDS) must be at least four times svid_ttl_seconds "
                 f"({self.svid_ttl_seconds}): a root is trusted for a while before it signs"
             )
+        return self

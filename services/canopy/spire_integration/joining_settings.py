@@ -1,18 +1,13 @@
 """Settings of joining, CANOPY_SPIRE_INTEGRATION_JOIN_...; the unit's own Settings are built on them."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from canopy.runtime.settings import Field, HttpUrl, Kind, Listen, UnitSettings
+from pydantic import Field, field_validator
+
+from canopy.runtime.settings import HttpUrl, Listen, UnitSettings
 from canopy.spire_integration.joining_core import PLACES, places
 
 DAY_SECONDS = 86_400
-
-
-def _known_places(value: str) -> str:
-    unknown = [place for place in places(value) if place not in PLACES]
-    if unknown or not places(value):
-        raise ValueError("must hold {cn}, {serial} or {dns}, such as 'edge-{serial}'")
-    return value
 
 
 class JoiningSettings(UnitSettings):
@@ -44,7 +39,7 @@ class JoiningSettings(UnitSettings):
     join_makers: str = Field(
         "", description="File with the roots (PEM) of manufacturers whose certificates let machines join; empty: none."
     )
-    join_maker_names: Annotated[str, Kind(_known_places)] = Field(
+    join_maker_names: str = Field(
         "{cn}", description="Node's name in such a certificate: {cn}, {serial} (of the subject) or {dns} in a pattern."
     )
     join_asks_per_second: float = Field(
@@ -56,3 +51,11 @@ class JoiningSettings(UnitSettings):
     )
     join_connections: int = Field(200, ge=1, le=10_000, description="Connections at once; the next wait.")
     join_connections_per_address: int = Field(50, ge=1, le=10_000, description="Of these, from one address.")
+
+    @field_validator("join_maker_names")
+    @classmethod
+    def _known_places(cls, value: str) -> str:
+        unknown = [place for place in places(value) if place not in PLACES]
+        if unknown or not places(value):
+            raise ValueError("must hold {cn}, {serial} or {dns}, such as 'edge-{serial}'")
+        return value

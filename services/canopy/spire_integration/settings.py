@@ -5,7 +5,8 @@ stand in `joining_settings.py`.
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from canopy.runtime.settings import Field, rule
+from pydantic import Field, model_validator
+
 from canopy.spire_integration.core import Believed
 from canopy.spire_integration.joining_settings import DAY_SECONDS, JoiningSettings
 
@@ -74,10 +75,11 @@ class Settings(JoiningSettings):
     def believed(self) -> Believed:
         return Believed(self.authorities_between, frozenset(self.nested_nodes.split()))
 
-    @rule
-    def _spire_is_somewhere(self) -> None:
+    @model_validator(mode="after")
+    def _spire_is_somewhere(self) -> "Settings":
         if self.authority == "spire" and bool(self.spire_socket) == bool(self.spire_address):
             raise ValueError(
                 "authority (CANOPY_SPIRE_INTEGRATION_AUTHORITY) is spire: say one of spire_socket "
                 "(CANOPY_SPIRE_INTEGRATION_SPIRE_SOCKET) and spire_address (CANOPY_SPIRE_INTEGRATION_SPIRE_ADDRESS)"
             )
+        return self

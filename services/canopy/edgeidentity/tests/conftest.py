@@ -202,7 +202,7 @@ class Node:
         """Run edgeidentity or devicetwin until `stop`."""
         for unit in units:
             self.units[unit] = stack = AsyncExitStack()
-            shared = self.shared.but(identity_dir=str(self.folders.unit(unit)))
+            shared = self.shared.model_copy(update={"identity_dir": str(self.folders.unit(unit))})
             connection, telemetry = await self.connection(unit, stack), Telemetry(unit, enabled=False)
             health = self.health if unit == "edgeidentity" else Health(unit)
             env = Environment(shared, connection, telemetry, health, Metrics())

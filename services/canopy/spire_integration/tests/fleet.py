@@ -55,7 +55,7 @@ class Fleet:
             yield env
 
     def unit(self, env: Environment, **settings) -> SpireIntegration:
-        given = self.settings.but(**settings)
+        given = self.settings.model_copy(update=settings)
         return SpireIntegration(env, given, self.world.keys, self.authority, SystemClock())
 
     def process(self, name: str) -> Process:
