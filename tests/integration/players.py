@@ -10,12 +10,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import aiomqtt
-from talk import device, subscribed
+from talk import BACK_SECONDS, device, subscribed
 
 from canopy.testing.wait import until
 
 ANSWER_SECONDS = 3.0
-BACK_SECONDS = 0.2
 SILENT = -1
 Take = Callable[[list[str], Any], None]
 """Is given a topic's words, and what came."""
@@ -48,7 +47,6 @@ class Players:
 
     `answered` and `sent` are the highest values by device. What was not answered is not said again: the next value is.
     `contexts` by name: each has a line of its own, by its own certificate; else all have one, at the plain port.
-    `password` is the user `devices`' where the gateway asks for one.
     """
 
     def __init__(
@@ -58,15 +56,13 @@ class Players:
         rng: random.Random,
         gap_seconds: float = 0.15,
         host: str = "127.0.0.1",
-        password: str = "",
         contexts: Mapping[str, ssl.SSLContext] | None = None,
     ) -> None:
         self.names = list(names)
         self.sent = dict.fromkeys(self.names, 0)
         self.answered = dict.fromkeys(self.names, 0)
         self._rng, self._gap_seconds = rng, gap_seconds
-        how = {"hostname": host, "port": port} | ({"username": "devices", "password": password} if password else {})
-        self._lines = _lines(self.names, self._take, how, contexts)
+        self._lines = _lines(self.names, self._take, {"hostname": host, "port": port}, contexts)
         self._got: dict[str, int] = {}
         self._came = {name: asyncio.Event() for name in self.names}
         self._going = asyncio.Event()

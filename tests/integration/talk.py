@@ -13,6 +13,7 @@ import aiomqtt
 
 ANSWER_SECONDS = 8.0
 COME_SECONDS = 30.0
+BACK_SECONDS = 0.2
 REFUSED = 128
 HEARD = ("twin/update/result", "twin/update/document", "twin/update/delta", "twin/get/result", "state/update/result")
 """What a device with a certificate may hear: all of its own that is said to it."""
@@ -84,12 +85,11 @@ def _decoded(payload: Any) -> Any:
 
 @contextlib.asynccontextmanager
 async def talk(
-    port: int, base: str, password: str = "", context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    port: int, base: str, context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Talk]:
     """Connect to the gateway and subscribe what there is below `base`: by the certificate in `context`, as that device,
-    else at the plain port. `password` where devices need one. Raises aiomqtt.MqttError where it is never let in."""
+    else at the plain port. Raises aiomqtt.MqttError where it is never let in."""
     how: dict[str, Any] = {"hostname": host, "port": port, "tls_context": context, "timeout": ANSWER_SECONDS}
-    how |= {"username": "devices", "password": password} if password else {}
     deadline = time.monotonic() + COME_SECONDS
     async with contextlib.AsyncExitStack() as stack:
         while True:
@@ -99,6 +99,7 @@ async def talk(
             except aiomqtt.MqttError:  # as a device does: it comes again
                 if time.monotonic() > deadline:
                     raise
+                await asyncio.sleep(BACK_SECONDS)
         yield one
 
 

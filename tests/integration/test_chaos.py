@@ -23,7 +23,7 @@ from watching import Eyes, live, statuses
 from canopy.testing import light
 from canopy.testing.child import HOST
 from canopy.testing.fleet import Home
-from canopy.testing.nodes import Node
+from canopy.testing.machine import Node
 from canopy.testing.system import System
 from canopy.testing.units import ready
 from canopy.testing.wait import until

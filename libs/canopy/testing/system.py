@@ -18,7 +18,7 @@ from canopy.contracts.roles import CLOUD_UNITS, SPIRE_INTEGRATION
 from canopy.testing.child import HOST, free_port
 from canopy.testing.clients import FleetClient, KubeClient
 from canopy.testing.fleet import Home, Trust
-from canopy.testing.nodes import Node
+from canopy.testing.machine import Node
 from canopy.testing.processes import Process
 from canopy.testing.servers import NatsServer, RunningHub
 from canopy.testing.units import Settings, Units, parts, ready

@@ -1,4 +1,4 @@
-"""The nodes of a `System`: each is a machine that joins with a token, and runs a leaf and the edge's units."""
+"""A node of a `System`: a machine that joins with a token, and runs a leaf and the edge's units, all as processes."""
 
 import asyncio
 from dataclasses import dataclass, field
