@@ -124,13 +124,21 @@ class NatsClient(Client):  # type: ignore[misc]
 
     async def flushed(self) -> bool:
         """Until the server has taken what was sent and subscribed, and all that it sent before is here; False if there
-        is no server. nats-py's own flush writes its PING in front of what is still pending: that goes out first."""
-        with contextlib.suppress(*FAILURES):
+        is no server. nats-py's own flush writes its PING in front of what is still pending: that goes out first.
+
+        A connection that is lost meanwhile cancels what is waited for here, and that is no cancelling of who waits."""
+        try:
             if self.is_connected:
                 async with asyncio.timeout(FLUSH_SECONDS):
                     await self._flush_pending(force_flush=True)
                 await self.flush(FLUSH_SECONDS)
                 return True
+        except FAILURES:
+            pass
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if me is not None and me.cancelling():
+                raise
         return False
 
     async def ended(self) -> None:
@@ -151,18 +159,14 @@ class Dial:
     servers: tuple[str, ...]
     name: str
     wait_seconds: float
-    user: str = ""
-    password: str = ""
     nkey_seed: str = ""
 
     async def __call__(
-        self, tls: ssl.SSLContext | None, error: Callable[[Exception], Awaitable[None]], first: str = ""
+        self, tls: ssl.SSLContext, error: Callable[[Exception], Awaitable[None]], first: str = ""
     ) -> NatsClient:
         """Connect, to the server `first` if it can. Raises one of FAILURES after DIAL_SECONDS at most."""
         client = NatsClient()
-        options = {"user": self.user, "password": self.password} if self.user else {}
-        if self.nkey_seed:
-            options["nkeys_seed_str"] = self.nkey_seed
+        key = {"nkeys_seed_str": self.nkey_seed} if self.nkey_seed else {}
         servers = sorted(self.servers, key=lambda url: url != first) if first else list(self.servers)
         try:
             async with asyncio.timeout(DIAL_SECONDS):
@@ -177,7 +181,7 @@ class Dial:
                     ping_interval=PING_SECONDS,
                     max_outstanding_pings=2,
                     error_cb=error,
-                    **options,
+                    **key,
                 )
             if not client.is_connected:  # nats-py takes the end of the stream for a welcome
                 raise nats.errors.Error("the server closed the connection instead of letting us in")

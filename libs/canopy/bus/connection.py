@@ -1,5 +1,5 @@
-"""One connection to a nats-server, shared by the units of a process. It reconnects for ever, with jitter, and where the
-process has an identity its certificate is renewed without anybody noticing (`rotation`).
+"""One connection to a nats-server, shared by the units of a process. It reconnects for ever, with jitter, and its
+certificate is renewed without anybody noticing (`rotation`).
 """
 
 import asyncio
@@ -38,10 +38,10 @@ class NotConnected(Exception):
 class Connection:
     """Wraps the client. `on_reconnect` hooks run after each reconnect, in the order in which they were added.
 
-    `identity` is what the connection bears now, None without TLS. `former` are connections that only take answers yet.
+    `identity` is what the connection bears now. `former` are connections that only take answers yet.
     """
 
-    def __init__(self, url: str, dial: Dial, identified: Identified | None = None) -> None:
+    def __init__(self, url: str, dial: Dial, identified: Identified) -> None:
         self.url = url
         self.client = NatsClient()
         self.former: set[NatsClient] = set()
@@ -62,27 +62,21 @@ class Connection:
         url: str,
         *,
         name: str,
-        user: str = "",
-        password: str = "",
+        identity: "Source",
+        expected: "Expected",
         nkey_seed: str = "",
-        identity: "Source | None" = None,
-        expected: "Expected" = frozenset(),
         reconnect_seconds: float = RECONNECT_SECONDS,
         proven_seconds: float = PROVEN_SECONDS,
         rng: random.Random | None = None,
     ) -> "Connection":
-        """Connect; while nobody listens at `url` (nats://host:port, several with commas), say so and try again.
-
-        With a source of `identity` over TLS, to a server whose SPIFFE ID is `expected`; the first one is waited for.
-        """
+        """Connect to a server whose SPIFFE ID is `expected`; while nobody listens at `url` (nats://host:port, several
+        with commas), say so and try again. The first identity that the source gives is waited for."""
         rng = rng or random.Random()  # noqa: S311
         wait = reconnect_seconds * rng.uniform(0.75, 1.5)  # each process its own
-        dial = Dial(tuple(url.split(",")), name, wait, user, password, nkey_seed)
-        identified = Identified(identity, expected) if identity is not None else None
+        dial = Dial(tuple(url.split(",")), name, wait, nkey_seed)
+        identified = await Identified.begin(identity, expected)
         self = cls(url, dial, identified)
-        if identified is not None:
-            await identified.first()
-            self._run(Rotation(self, identified, rng, proven_seconds).run())
+        self._run(Rotation(self, identified, rng, proven_seconds).run())
         while True:
             try:
                 self._take(await self.dial())
@@ -99,8 +93,8 @@ class Connection:
         """A further connection, with the newest certificate, to the same server if it can. Raises FAILURES."""
         at = self.client.connected_url
         first = at.geturl() if at is not None else ""
-        newest, tls = (self._identified.newest, self._identified.context) if self._identified else (None, None)
-        client = await self._dial(tls, self._error, first)
+        newest = self._identified.newest
+        client = await self._dial(self._identified.context, self._error, first)
         client.identity = newest
         return client
 
@@ -225,8 +219,7 @@ class Connection:
     async def _reconnected(self) -> None:
         log.info("connection to %s is back", self.url)
         self._down, self._failures = False, 0
-        if self._identified is not None:
-            self.identity = self._identified.newest
+        self.identity = self._identified.newest
         self._run_hooks()
 
     def _run_hooks(self) -> None:

@@ -5,6 +5,7 @@ first one ends. Nothing is lost on the way, and nobody waits longer than for a r
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,25 +34,24 @@ SAY_AGAIN_SECONDS = 30.0
 
 @dataclass
 class Identified:
-    """Who a process is at its server: the source of its certificates, and whom it expects at the other end."""
+    """Who a process is at its server: the source of its certificates, and a context that expects who is to be there."""
 
     source: "Source"
-    expected: "Expected"
-    newest: "Identity | None" = None
-    context: "Rotating | None" = None
+    newest: "Identity"
+    context: "Rotating"
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def first(self) -> None:
+    @classmethod
+    async def begin(cls, source: "Source", expected: "Expected") -> "Identified":
         """Wait for an identity, and make the context of all connections of it."""
-        from canopy.identity.tls import client_context  # only here: a process without identity needs no cryptography
+        from canopy.identity.tls import client_context  # only here: it takes a while, and who wants help needs none
 
-        self.newest = await self.source.first()
-        self.context = client_context(self.newest, self.expected)
+        newest = await source.first()
+        return cls(source, newest, client_context(newest, expected))
 
     async def follow(self) -> None:
         """Take what the source gives, until cancelled."""
         async for identity in self.source.changes():
-            assert self.context is not None
             try:
                 self.context.renew(identity)
             except (OSError, ValueError) as e:
@@ -73,17 +73,29 @@ class Rotation:
         self._lingering: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        following = asyncio.create_task(self._identified.follow())
+        following = asyncio.create_task(self._for_ever(self._identified.follow))
         try:
-            while True:
-                await self._identified.changed.wait()
-                self._identified.changed.clear()
-                await self._renew()
+            await self._for_ever(self._next)
         finally:
             following.cancel()
             for task in self._lingering:
                 task.cancel()
             await asyncio.gather(following, *self._lingering, return_exceptions=True)
+
+    async def _for_ever(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Whose certificate is not renewed cannot come back one day: a bug ends one step, and not all of them."""
+        while True:
+            try:
+                await step()
+            except Exception:
+                log.exception("renewing the certificate of the connection to %s; trying on", self._connection.url)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _next(self) -> None:
+        if not self._outdated():
+            await self._identified.changed.wait()
+        self._identified.changed.clear()
+        await self._renew()
 
     async def _renew(self) -> None:
         """Until the connection bears the newest certificate, by our doing or because it broke meanwhile."""
@@ -102,8 +114,8 @@ class Rotation:
             await asyncio.sleep(RETRY_SECONDS * self._rng.uniform(0.5, 1.5))
 
     def _outdated(self) -> bool:
-        now, newest = self._connection.identity, self._identified.newest
-        return now is not None and newest is not None and now.svid.serial != newest.svid.serial
+        now = self._connection.identity
+        return now is not None and now.svid.serial != self._identified.newest.svid.serial
 
     async def _proven(self) -> NatsClient | None:
         """A further connection that has stood for a while, or None. Raises FAILURES."""
