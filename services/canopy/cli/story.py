@@ -223,13 +223,19 @@ class Story:
 
 
 STEPS = (
-    Step("Servers and units come up, and the node is Ready", 60, Story.comes_up, ("edgecontroller", "edgehub")),
+    Step(
+        "Servers and units come up, and the node is Ready", 60, Story.comes_up,
+        ("spire_integration", "edgecontroller", "edgehub"),
+    ),
     Step(
         "A Device travels to the edge, its state travels back", 35, Story.device_travels,
         ("devicecontroller", "metamanager", "devicetwin", "mapper"),
     ),
     Step("A wish travels to the light, and is fulfilled", 35, Story.desired_travels, ("devicecontroller", "mapper")),
-    Step("A device reports over MQTT, by a certificate of its own", 25, Story.mqtt_reports, ("devicetwin", "cloudhub")),
+    Step(
+        "A device reports over MQTT, by a certificate of its own", 25, Story.mqtt_reports,
+        ("edgeidentity", "devicetwin", "cloudhub"),
+    ),
     Step("The link is cut, and the edge goes on alone", 40, Story.link_is_cut, ("devicetwin", "mapper")),
     Step("The link is joined, and the cloud catches up", 30, Story.link_is_joined, ("edgehub", "cloudhub")),
 )  # fmt: skip
