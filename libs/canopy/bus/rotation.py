@@ -83,11 +83,15 @@ class Rotation:
             await asyncio.gather(following, *self._lingering, return_exceptions=True)
 
     async def _for_ever(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Whose certificate is not renewed cannot come back one day: a bug ends one step, and not all of them."""
+        """Whose certificate is not renewed cannot come back one day: a bug ends one step, and not all of them; a
+        cancelling that is none either (a bound of time that was over just when it was kept, before Python 3.13)."""
         while True:
             try:
                 await step()
-            except Exception:
+            except (Exception, asyncio.CancelledError) as bug:
+                me = asyncio.current_task()
+                if isinstance(bug, asyncio.CancelledError) and me is not None and me.cancelling():
+                    raise
                 log.exception("renewing the certificate of the connection to %s; trying on", self._connection.url)
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -143,22 +147,37 @@ class Rotation:
             old = connection.client
             subscriptions = list(connection.subscriptions)
             overlaps = await _doubled(subscriptions, new)
-            whole = await connection.go_over(new)
-            if new.server_run != old.server_run:
-                await asyncio.sleep(OTHER_SERVER_SECONDS)
-            for overlap in overlaps:
-                await overlap.leave()
-            whole = await old.flushed() and whole
-            await new.flushed()
-        lingering = asyncio.create_task(self._linger(old))
-        self._lingering.add(lingering)
-        lingering.add_done_callback(self._lingering.discard)
+            try:
+                whole = await self._go_over(old, new, overlaps)
+            except BaseException:
+                for overlap in overlaps:
+                    overlap.free()
+                raise
+            finally:
+                if connection.client is new:
+                    self._let_linger(old)
         await asyncio.gather(*(overlap.hand_over() for overlap in overlaps))
         for subscription in subscriptions:
             subscription.settled()
         if not whole or new.server_run != old.server_run:
             connection.was_away()
         log.debug("the connection to %s has a newer certificate", connection.url)
+
+    async def _go_over(self, old: NatsClient, new: NatsClient, overlaps: "list[Overlap]") -> bool:
+        """False if what was said last may not have arrived."""
+        whole = await self._connection.go_over(new)
+        if new.server_run != old.server_run:
+            await asyncio.sleep(OTHER_SERVER_SECONDS)
+        for overlap in overlaps:
+            await overlap.leave()
+        whole = await old.flushed() and whole
+        await new.flushed()
+        return whole
+
+    def _let_linger(self, old: NatsClient) -> None:
+        lingering = asyncio.create_task(self._linger(old))
+        self._lingering.add(lingering)
+        lingering.add_done_callback(self._lingering.discard)
 
     async def _linger(self, old: NatsClient) -> None:
         try:

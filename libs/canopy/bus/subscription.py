@@ -79,6 +79,10 @@ class Overlap:
         self._free.set()
         return self._old
 
+    def free(self) -> None:
+        """Nothing of the new one waits any more."""
+        self._free.set()
+
     async def leave(self) -> None:
         """No more messages over the old one; those that it gave stay in its hands."""
         with contextlib.suppress(*FAILURES):
@@ -86,11 +90,13 @@ class Overlap:
 
     async def hand_over(self) -> None:
         """When the old one's are handled, those of the new one; called when both connections are flushed."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SECONDS):
-                await self._old._pending_queue.join()
-        self._judged += self.on._pending_queue.qsize()
-        self._free.set()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._old._pending_queue.join()
+            self._judged += self.on._pending_queue.qsize()
+        finally:
+            self.free()
         if not self._judged:
             self._done()
 

@@ -1,6 +1,7 @@
 """Certificates of connections that come and go, at a real hub with an auth callout."""
 
 import asyncio
+import contextlib
 import logging
 import subprocess
 from collections.abc import AsyncIterator
@@ -82,7 +83,9 @@ async def test_a_newer_certificate_is_taken_and_nothing_is_lost_heard_twice_or_o
             await _renewed(world, unit, connection)
     talking.set()
     await task
-    await until(lambda: len(heard) >= said, 10)
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: len(heard) >= said, 30)  # a busy machine hears more slowly than it speaks
+    assert len(heard) == said
     assert heard == [str(n + 1).encode() for n in range(said)] and said > 1000
     assert lost == []
 
