@@ -25,7 +25,7 @@ async def test_a_token_makes_one_machine_a_node_and_no_second(canopy: Installati
     code, said = await one.join(token)
     assert code == 0 and "edge-late is joined" in said, said
     code, said = await other.join(token)
-    assert code and "used" in said and not (other.place.join / "node.key").exists(), said
+    assert code and "used" in said and not other.place.settings.exists(), said
 
 
 async def test_a_revoked_node_is_cut_off_goes_on_by_itself_and_comes_back_when_it_is_restored(

@@ -15,6 +15,7 @@ FETCH = ("spire-agent", "api", "fetch", "x509", "-socketPath", "/run/spire/agent
 SERVER = ("exec", "-n", k.CLOUD, "spire-server-0", "--", "spire-server")
 SOCKET = ("-socketPath", "/run/spire/server/api.sock")
 TD = "spiffe://canopy.test"
+STRANGER, EDGE_USER = 4711, 65532
 END_THE_LEAF = """
 import os, pathlib, signal
 for process in pathlib.Path("/proc").glob("[0-9]*"):
@@ -33,48 +34,78 @@ async def test_no_server_of_nats_knows_a_password_but_that_of_the_routes(canopy:
 async def test_the_agent_beside_an_edge_gets_that_node_s_certificate_and_nothing_of_the_cloud(
     canopy: Installation,
 ) -> None:
-    """Who asks it is the user for whom two entries of this story are: one of an edge's agent, one of the cloud's."""
-    node, agent = await canopy.node(), await _pod("spire-agent-edge", k.AGENTS)
+    """A stranger asks it, for whom two entries of this story are: one of an edge's agent, one of the cloud's. And the
+    edge's user does."""
+    node = await canopy.node()
     made = {f"{TD}/story/edge": f"{TD}/edge-agents/{node}", f"{TD}/story/cloud": f"{TD}/cloud-agents"}
     for id, parent in made.items():
-        await k.kubectl(*SERVER, "entry", "create", *SOCKET, "-spiffeID", id, "-parentID", parent, *_selected())
-
-    async def given() -> set[str]:
-        said = await k.kubectl("exec", "-n", k.AGENTS, agent, "--", *FETCH)
-        found = {line.split()[-1] for line in said.splitlines() if line.startswith("SPIFFE ID:")}
-        return found if f"{TD}/story/edge" in found else set()
-
+        words = ("-spiffeID", id, "-parentID", parent, "-selector", f"unix:uid:{STRANGER}")
+        await k.kubectl(*SERVER, "entry", "create", *SOCKET, *words)
+    await k.apply(*(_asking(user, node) for user in (STRANGER, EDGE_USER)))
     try:
-        found = await until("the agent has what the server has for it", given, 30)
-        assert found == {f"{TD}/node/{node}", f"{TD}/story/edge"}
+        for user, wanted in ((STRANGER, f"{TD}/story/edge"), (EDGE_USER, f"{TD}/node/{node}")):
+            await k.kubectl("wait", "--for=condition=Ready", f"pod/asking-{user}", "--timeout=60s", seconds=65)
+            found = await until(f"the agent has something for {user}", lambda user=user: _given(user), 30)
+            assert found == {wanted}
     finally:
+        await k.kubectl("delete", "pods", *(f"asking-{user}" for user in (STRANGER, EDGE_USER)), "--wait=false")
         for id in made:
             entry = await k.kubectl(*SERVER, "entry", "show", *SOCKET, "-spiffeID", id, "-output", "json")
             for one in json.loads(entry)["entries"]:
                 await k.kubectl(*SERVER, "entry", "delete", *SOCKET, "-entryID", one["id"])
 
 
-def _selected() -> tuple[str, ...]:
-    return "-selector", "unix:uid:65532"
+async def _given(user: int) -> set[str]:
+    """The names in what the agent hands out; it refuses whom it has nothing for."""
+    said = await k.kubectl("exec", f"asking-{user}", "--", *FETCH)
+    return {line.split()[-1] for line in said.splitlines() if line.startswith("SPIFFE ID:")}
+
+
+def _asking(user: int, node: str) -> k.Json:
+    """A pod of somebody who has the folder of the agent's socket, and so the node."""
+    container = {
+        "name": "asking",
+        "image": "canopy/spire-agent:dev",
+        "imagePullPolicy": "Never",
+        "command": ["sleep", "600"],
+        "securityContext": {"runAsUser": user, "runAsGroup": user},
+        "volumeMounts": [{"name": "socket", "mountPath": "/run/spire/agent"}],
+    }
+    spec = {
+        "nodeName": node,
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "volumes": [{"name": "socket", "hostPath": {"path": "/run/canopy-spire/edge"}}],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"asking-{user}", "namespace": "default"},
+        "spec": spec,
+    }
 
 
 async def test_without_spire_and_without_one_spire_integration_devices_go_on(canopy: Installation) -> None:
     model, device = yaml.safe_load_all(LIGHT.read_text().replace("NODE", await canopy.node()))
     await k.apply(model, device)
+    await _flip("true")
     await k.kubectl("scale", "-n", k.CLOUD, "statefulset/spire-server", "--replicas=0")
     await k.kubectl("wait", "-n", k.CLOUD, "--for=delete", "pod/spire-server-0", "--timeout=60s", seconds=65)
     try:
         await k.kubectl("delete", "pod", "-n", k.AGENTS, "--all", "--wait=false")
         one = await _pod("spire-integration", k.CLOUD)
         await k.kubectl("delete", "pod", "-n", k.CLOUD, one, "--wait=false")
-        await _flip("true")
+        await _flip("false")
         await k.inside(await _pod("edge", k.EDGE), END_THE_LEAF, namespace=k.EDGE, container="leaf")
-        await _flip("false")  # the node's link came anew, by the certificate that it has
+        await _flip("true")  # the node's link came anew, by the certificate that it has
     finally:
         await k.kubectl("scale", "-n", k.CLOUD, "statefulset/spire-server", "--replicas=1")
+    await rolled_out(k.CLOUD, "statefulset/spire-server")
+    await k.kubectl("delete", "pod", "-n", k.AGENTS, "--all", "--wait=false")  # they would look more and more seldom
     for namespace, name in WORKLOADS:
         await rolled_out(namespace, name)
-    await _flip("true")
+    await _flip("false")
 
 
 async def _flip(value: str) -> None:

@@ -1,6 +1,6 @@
 """The link between edges and the hub in the overlay dev: hands TCP on. Nobody scales it to 0 but to cut the link.
 
-    python3 link.py [HOST:]PORT TO_HOST TO_PORT
+python3 link.py [HOST:]PORT TO_HOST TO_PORT
 """
 
 import asyncio
