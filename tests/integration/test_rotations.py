@@ -158,7 +158,7 @@ async def _fleet(folder: Path, hub_ttl_seconds: int) -> AsyncIterator[Fleet]:
 @pytest.mark.parametrize(
     ("identities", "lives", "ttl_seconds"),
     [
-        pytest.param(6, 1, 6, marks=[pytest.mark.server, pytest.mark.xdist_group("rotations")]),
+        pytest.param(6, 1, 8, marks=[pytest.mark.server, pytest.mark.xdist_group("rotations")]),
         pytest.param(100, 10, 20, marks=[pytest.mark.rotations, pytest.mark.timeout(300)]),
     ],
 )
