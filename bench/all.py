@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/all.py [--runs 3] [--only twin,latency] [--json]     (make bench ARGS=...)
 
-Needs a quiet machine, Linux and Debian's mosquitto-clients; takes about five minutes a run. Prints the
+Needs a quiet machine, Linux and Debian's mosquitto-clients; takes about six minutes a run. Prints the
 README's rows (`--from FILE`: of what `--json` printed, without running anything).
 """
 
