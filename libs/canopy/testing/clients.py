@@ -12,10 +12,9 @@ import httpx
 import yaml
 
 from canopy.kube.connection import Connection, open_connection
-from canopy.testing.child import LOOK_SECONDS
 
 CALL_SECONDS = 10.0
-TOKEN_SECONDS = 60.0
+TOKEN_SECONDS, TOKEN_LOOK_SECONDS = 60.0, 0.05
 DEVICE_API = "/apis/devices.kubeedge.io/v1beta1"
 HOMES = {
     "Device": (DEVICE_API, "devices", True),
@@ -174,7 +173,7 @@ class FleetClient(Client):
                 passes = not isinstance(e, Refused) or e.status >= httpx.codes.INTERNAL_SERVER_ERROR
                 if not passes or time.monotonic() > deadline:
                     raise
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(TOKEN_LOOK_SECONDS)
 
     async def set_desired(self, namespace: str, name: str, desired: dict[str, str], traceparent: str = "") -> Any:
         """Set desired values of a device, in a trace if one is named."""
