@@ -21,9 +21,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-READY_SECONDS = 60.0
-STOP_SECONDS = 15
-LOOK_SECONDS = 0.1
+READY_SECONDS, STOP_SECONDS, LOOK_SECONDS = 60.0, 15, 0.1
 IN_MEMORY = "uid=65532,gid=65532,mode=0700,size=1m"
 
 testcontainers_config.ryuk_disabled = True  # its image may not be there to be pulled; `swept` does its work

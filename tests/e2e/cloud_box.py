@@ -4,7 +4,9 @@ by the certificate that its helper keeps. Only the hub's servers have a password
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,17 @@ class Cloud:
         self.api_ports = [free_port() for _ in range(REPLICAS)]
         self._spans_port = free_port()
 
-    async def start(self) -> None:
-        """All at once, SPIRE and Kubernetes are there: whoever needs another of these waits for it by itself."""
-        hub, units = self._hub_servers(), self._units()
-        await asyncio.gather(*(box.start() for box in (*hub, *units)))
+    async def start_hub(self) -> None:
+        """SPIRE is there: the hub, and spire_integration, which lets others in. Each waits for whom it needs."""
+        await self._run.box(holder("hub-processes", memory="64m")).start()
+        boxes = [*self._hub_servers(), *self._units(SPIRE_INTEGRATION, self._spire_integration)]
+        await asyncio.gather(*(box.start() for box in boxes))
+
+    async def start_units(self) -> None:
+        """Kubernetes is there too."""
+        folders = {unit: self._cluster.folder_of(unit) for unit in CLOUD_UNITS}
+        boxes = [box for u in CLOUD_UNITS for box in self._units(u, partial(self._unit, u, folders[u]))]
+        await asyncio.gather(*(box.start() for box in boxes))
 
     async def start_stores(self) -> None:
         redis = Spec("redis", self._redis, volumes={"redis": "/data"}, networks=("cloud",))
@@ -59,7 +68,6 @@ class Cloud:
             health=f"http://127.0.0.1:{self._spans_port}/spans",
         )
         await asyncio.gather(*(self._run.box(spec).start() for spec in (redis, otlp)))
-        await self._run.box(holder("hub-processes", memory="64m")).start()
 
     async def spans(self) -> list[dict[str, str]]:
         """What the OTLP receiver has taken: trace, span, parent, name, service."""
@@ -110,19 +118,15 @@ class Cloud:
         trust = HubTrust(f"{IDENTITY}/svid.pem", f"{IDENTITY}/bundle.pem", *self._spire.nkeys.public)
         cluster = Cluster(name, "0.0.0.0:6222", password, routes)
         listens = ("0.0.0.0:4222", "0.0.0.0:7422", f"0.0.0.0:{MONITOR}")
-        return Hub(f"{STORE}/js", {}, {}, *listens, cluster, trust=trust).text()
+        return Hub(f"{STORE}/js", trust, *listens, cluster).text()
 
     # --- the units ----------------------------------------------------------------------------------------------------
-    def _units(self) -> list[Box]:
-        helpers = [self._spire.helper(unit, unit) for unit in (SPIRE_INTEGRATION, *CLOUD_UNITS)]
-        replicas = range(1, REPLICAS + 1)
-        self.units[SPIRE_INTEGRATION] = [self._run.box(self._spire_integration(i)) for i in replicas]
-        for unit in CLOUD_UNITS:
-            folder = self._cluster.folder_of(unit)
-            self.units[unit] = [self._run.box(self._unit(unit, i, folder)) for i in replicas]
-        return [*helpers, *(box for boxes in self.units.values() for box in boxes)]
+    def _units(self, unit: str, spec: Callable[[int], Spec]) -> list[Box]:
+        """Its helper and its replicas."""
+        self.units[unit] = [self._run.box(spec(i)) for i in range(1, REPLICAS + 1)]
+        return [self._spire.helper(unit, unit), *self.units[unit]]
 
-    def _unit(self, unit: str, replica: int, kubeconfig: Path) -> Spec:
+    def _unit(self, unit: str, kubeconfig: Path, replica: int) -> Spec:
         prefix = f"CANOPY_{unit.upper()}_"
         env = {f"{prefix}KUBECONFIG": "/etc/canopy/kubeconfig"}
         if unit != "cloudhub":

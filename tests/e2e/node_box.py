@@ -97,10 +97,15 @@ class Nodes:
         """A machine that joins and runs these processes, each from its image or from the one that `images` names. With
         `clients`, its leaf's own clients may come from this machine, in the place of a unit."""
         node = await self.machine(name, processes, images, clients)
-        code, said = await node.command("join", "--token", await self.token(name), "--dir", FOLDER)
-        assert code == 0, said
+        await self.joined(node)
         await self.started(node)
         return node
+
+    async def joined(self, node: Node) -> str:
+        """It has joined with a token; what the command said."""
+        code, said = await node.command("join", "--token", await self.token(node.name), "--dir", FOLDER)
+        assert code == 0, said
+        return said
 
     async def token(self, name: str) -> str:
         async with self._api() as api:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import msgspec
 import nats
 import pytest
+import pytest_asyncio
 from judging import load, said
+from node_box import Node
 from spire_box import TD
 from stories import Stories
 from telling import say, step
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.short
 RELEASES = sorted((Path(__file__).parents[1] / "architecture" / "releases").glob("[0-9]*"))
 OLD_IMAGE = os.environ.get("CANOPY_E2E_OLD_EDGE_IMAGE", "")
 OLD, NOTHING = "edge-0", "0" * 16
+OLD_WHOLE = "edge-00"
 SEEN_SECONDS = 15.0
 
 
@@ -86,10 +90,16 @@ class OldEdge:
         return str(answer.results[0].outcome)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def machine(topology: Topology) -> AsyncIterator[Node]:
+    """With edgeidentity and a leaf, and without an EdgeHub."""
+    yield await topology.add_node(OLD, (EDGEIDENTITY,), clients=True)
+    await topology.remove_node(OLD)
+
+
 @pytest.mark.parametrize("folder", RELEASES, ids=lambda folder: folder.name)
-async def test_an_edge_of_an_older_release(topology: Topology, stories: Stories, folder: Path) -> None:
-    names = [f"old-{folder.name[:1]}-{i}" for i in range(2)]
-    node = await topology.add_node(OLD, (EDGEIDENTITY,), clients=True)
+async def test_an_edge_of_an_older_release(machine: Node, stories: Stories, folder: Path) -> None:
+    node, names = machine, [f"old-{folder.name[:1]}-{i}" for i in range(2)]
     url = f"tls://127.0.0.1:{node.client_port}"
     tls = client_context(await node.identity_of("edgehub"), frozenset({ids.local(TD, OLD, "leaf")}))
     client = await nats.connect(url, tls=tls, inbox_prefix=f"node.{OLD}.in.r".encode())
@@ -111,7 +121,6 @@ async def test_an_edge_of_an_older_release(topology: Topology, stories: Stories,
         await client.close()
         for name in names:
             await stories.kube.delete("Device", name)
-        await topology.remove_node(OLD)
 
 
 @pytest.mark.skipif(
@@ -120,13 +129,13 @@ async def test_an_edge_of_an_older_release(topology: Topology, stories: Stories,
 async def test_the_image_of_an_older_release(topology: Topology, stories: Stories) -> None:
     try:
         with step(f"a node of {OLD_IMAGE} joins"):
-            await topology.add_node(OLD, FOLDED_UNITS, {"edge": OLD_IMAGE})
-        async with load(topology, stories, [OLD]) as devices:
+            await topology.add_node(OLD_WHOLE, FOLDED_UNITS, {"edge": OLD_IMAGE})
+        async with load(topology, stories, [OLD_WHOLE]) as devices:
             with step("its devices are seen"):
                 await devices.moves(SEEN_SECONDS)
                 say(f"      {said(await devices.judged(SEEN_SECONDS))}")
     finally:
-        await topology.remove_node(OLD)
+        await topology.remove_node(OLD_WHOLE)
 
 
 async def _greeted(edge: OldEdge) -> bool:

@@ -3,6 +3,8 @@ once; its device reports with a certificate of the node, and Kubernetes shows it
 is killed is not noticed; with SPIRE stopped connected nodes go on, and renewals wait; a revoked node is cut within
 10 s, and let in again by a word."""
 
+import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -10,6 +12,7 @@ from collections.abc import AsyncIterator
 import aiomqtt
 import pytest
 import pytest_asyncio
+from boxes import Box
 from counting import Counting
 from node_box import FOLDER, IDENTITY, Node
 from spire_box import SPIRE_INTEGRATION
@@ -45,7 +48,7 @@ async def node(topology: Topology) -> AsyncIterator[Node]:
     """It has joined with a token, and gets a new certificate twice a minute."""
     with step(f"spire_integration is told that certificates of nodes last {NODE_SECONDS} s"):
         for box in topology.cloud[SPIRE_INTEGRATION]:
-            await box.remade(env={**box.spec.env, LASTS: str(NODE_SECONDS)})
+            await _told(box, {LASTS: str(NODE_SECONDS)})
     try:
         with step(f"a token for {NAME}, and the machine joins with it"):
             found = topology.nodes[NAME] = await topology.machines.machine(NAME, FOLDED_UNITS)
@@ -62,22 +65,23 @@ async def node(topology: Topology) -> AsyncIterator[Node]:
         yield found
     finally:
         await topology.remove_node(NAME)
-        for box in topology.cloud[SPIRE_INTEGRATION]:
-            await box.remade(env={name: value for name, value in box.spec.env.items() if name != LASTS})
+        await asyncio.gather(*(_told(box) for box in topology.cloud[SPIRE_INTEGRATION]))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def devices(node: Node, stories: Stories) -> AsyncIterator[list[Counting]]:
     """They count, each with its certificate."""
-    with step("its devices get certificates on the node, and report"):
-        for name in DEVICES:
-            await stories.create(name, on=NAME)
-        contexts = await node.contexts(*DEVICES)
-        found = [Counting(name, node.mqtt_port, contexts[name]) for name in DEVICES]
-        async with found[0].counts(), found[1].counts():
+    async with contextlib.AsyncExitStack() as stack:
+        with step("its devices get certificates on the node, and report"):
+            for name in DEVICES:
+                await stories.create(name, on=NAME)
+            contexts = await node.contexts(*DEVICES)
+            found = [Counting(name, node.mqtt_port, contexts[name]) for name in DEVICES]
+            for one in found:
+                await stack.enter_async_context(one.counts())
             for one in found:
                 await one.goes_on()
-            yield found
+        yield found
     for name in DEVICES:
         await stories.kube.delete("Device", name)
 
@@ -178,6 +182,12 @@ async def test_a_revoked_node_is_cut_and_a_restored_one_comes_back(
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
+async def _told(box: Box, lasts: dict[str, str] | None = None) -> None:
+    """Made anew, with this setting or with none."""
+    env = {name: value for name, value in box.spec.env.items() if name != LASTS}
+    await box.remade(env=env | (lasts or {}))
+
+
 async def _shown(stories: Stories, devices: list[Counting], seconds: float = SEEN_SECONDS) -> None:
     """Kubernetes shows of each what was answered by now, or something newer."""
     wanted = {one.name: one.answered for one in devices}

@@ -55,12 +55,24 @@ class Topology:
         began = time.monotonic()
         for network, internal in NETWORKS.items():
             self.run.network(network, internal)
-        await asyncio.gather(self.spire.start(), self.cluster.start(), self._cloud.start_stores())
-        await self._cloud.start()
-        await asyncio.gather(self.add_node(SPLIT, SPLIT_UNITS), self.add_node(FOLDED, FOLDED_UNITS))
+        await asyncio.gather(self._start_hub(), self.cluster.start(), self._cloud.start_stores())
+        node = self.machines.machine
+        *nodes, _ = await asyncio.gather(
+            node(SPLIT, SPLIT_UNITS), node(FOLDED, FOLDED_UNITS), self._cloud.start_units()
+        )
+        await asyncio.gather(*map(self._start_node, nodes))
         self.figures["seconds until all is ready"] = round(time.monotonic() - began, 1)
         self.figures["seconds to ready"] = {b.name: round(b.ready_seconds, 1) for b in self.boxes()}
         return self
+
+    async def _start_hub(self) -> None:
+        await self.spire.start()
+        await self._cloud.start_hub()
+
+    async def _start_node(self, node: Node) -> None:
+        self.nodes[node.name] = node
+        await self.machines.joined(node)
+        await self.machines.started(node)
 
     async def __aexit__(self, *error: object) -> None:
         await self.run.gone()
