@@ -16,12 +16,12 @@ from canopy.bus.rights import device_rights
 from canopy.contracts import catalogue as c
 from canopy.contracts import wire
 from canopy.identity import ids
-from canopy.identity.identity import read_identity
+from canopy.identity.identity import read_identity, write_identity
 from canopy.identity.sources import FileSource
-from canopy.testing.domain import TD
-from canopy.testing.servers import nats_binary
+from canopy.testing.domain import TD, minted
+from canopy.testing.servers import NAME, nats_binary
 from canopy.testing.wait import until
-from canopy.testing.world import NODE, World, open_world
+from canopy.testing.world import HUB_FILES, NODE, World, open_world
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("rotation")]
 PRESENCE = c.PRESENCE.at(node="edge-1")
@@ -202,3 +202,29 @@ async def test_the_servers_of_a_clustered_hub_are_one_hub_with_certificates(tmp_
         await _renewed(world, "edgecontroller", hears)
         heard.clear()
         await until(said, 15)
+        await says.flush()
+        await until(lambda: hears.connected and says.connected, 15)
+        await _all_read_a_new_certificate(world, says, hears, heard)
+
+
+async def _all_read_a_new_certificate(world: World, says: Connection, hears: Connection, heard: list[bytes]) -> None:
+    """All servers of the hub at one moment, while one speaks: who is connected stays, and hears everything."""
+    lost: list[str] = []
+    for connection in (says, hears):
+        connection.on_lost(lambda: lost.append("lost"))
+    said = 0
+
+    async def read() -> bool:
+        nonlocal said
+        said += 1
+        await says.publish(PRESENCE, str(said).encode())
+        return all("Reloaded server configuration" in server.log.read_text() for server in world.hub.servers)
+
+    assert not await read()
+    write_identity(world.folder / HUB_FILES, await minted(world.authority, ids.hub(TD), dns=(NAME,)))
+    for server in world.hub.servers:
+        server.reload()
+    await until(read, 15)
+    await until(lambda: heard[-1:] == [str(said).encode()], 15)
+    assert heard[-said:] == [str(n + 1).encode() for n in range(said)]
+    assert lost == []
