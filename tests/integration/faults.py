@@ -87,17 +87,17 @@ class Faults:
     async def links_freeze(self) -> None:
         for link in self._links():
             link.freeze()
-        await asyncio.sleep(self._rng.uniform(2, 6))
+        await asyncio.sleep(self._rng.uniform(2, 5))
         await asyncio.gather(*(link.join() for link in self._links()))
 
     async def kubeserve_killed(self) -> None:
         await self._system.kubeserve.kill()
-        await asyncio.sleep(self._rng.uniform(0.2, 3))
+        await asyncio.sleep(self._rng.uniform(0.2, 2))
         await self._system.kubeserve.start()
 
     async def cloudhub_stands_still(self) -> None:
         """Short enough for the leader, which shares its process when folded."""
-        await stands_still(self._system.unit("cloudhub"), self._rng.uniform(2, 5))
+        await stands_still(self._system.unit("cloudhub"), self._rng.uniform(2, 4))
 
     async def statuses_harmed(self) -> None:
         edited, deleted = self._names[:2]

@@ -10,7 +10,7 @@ from talk import Talk
 
 from canopy.testing.wait import until
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.one_mode("split")]
 
 
 def _name(one: Talk) -> str:

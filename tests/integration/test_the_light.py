@@ -28,6 +28,7 @@ async def _is_on(port: int) -> bool:
     return (await light.read("127.0.0.1", port)).on
 
 
+@pytest.mark.one_mode("split")
 async def test_a_light_that_is_gone_is_offline_and_comes_back(stories: Stories) -> None:
     port = await stories.system.light()
     process = stories.system.node().lights[-1]
@@ -44,6 +45,7 @@ async def test_a_light_that_is_gone_is_offline_and_comes_back(stories: Stories) 
     await stories.kube.delete("Device", name)
 
 
+@pytest.mark.one_mode("split")
 async def test_a_wrong_register_is_named_and_the_other_properties_go_on(stories: Stories) -> None:
     port = await stories.system.light()
     name = await stories.install_light(port, offsets={"brightness": 7})

@@ -124,6 +124,7 @@ async def test_the_trace_of_a_desired_change_leads_to_the_device_and_back(storie
     await stories.kube.delete("Device", name)
 
 
+@pytest.mark.one_mode("split")
 async def test_a_desired_change_while_the_link_is_cut_is_one_trace_too(stories: Stories) -> None:
     name = await stories.install_light(await stories.system.light())
     await stories.shows(name, {"switch": "false"}, 20)
