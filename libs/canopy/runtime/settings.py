@@ -97,7 +97,7 @@ class Shared(UnitSettings):
     )
     drain_seconds: float = Field(10.0, gt=0, le=300, description="Seconds that units have to end after SIGTERM.")
     insecure_listen: bool = Field(
-        False, description="true: HTTP (health, fleet API) may listen beyond loopback without TLS, in a network of its own."
+        False, description="true: HTTP (health, API) may listen beyond loopback without TLS, in a network of its own."
     )
 
     @model_validator(mode="after")

@@ -102,8 +102,8 @@ class _Process:
             health_of_unit.set("running", False, connecting)
         if self._shared.insecure_listen:
             log.warning(
-                "CANOPY_INSECURE_LISTEN=true: HTTP (health, metrics, the fleet API) may be open beyond loopback, without "
-                "TLS. Only for a network of the deployment's own"
+                "CANOPY_INSECURE_LISTEN=true: HTTP (health, metrics, the fleet API) may be open beyond loopback, "
+                "without TLS. Only for a network of the deployment's own"
             )
             for health_of_unit in self._healths:
                 health_of_unit.set("insecure-listen", True, "CANOPY_INSECURE_LISTEN=true")
