@@ -26,6 +26,7 @@ FLUSH_SECONDS = 2
 DIAL_SECONDS = 15.0
 """Of one try; then it is begun anew."""
 AFTER_BUG_SECONDS = 1.0
+END_SECONDS = 5.0
 PERMISSIONS = "permissions violation"
 FAILURES = (TimeoutError, OSError, nats.errors.Error)
 """ssl.SSLError is an OSError."""
@@ -70,9 +71,19 @@ class NatsClient(Client):  # type: ignore[misc]
     """Whose certificate it was dialled with."""
 
     async def _connect_to_server(self, s: Any) -> None:
+        """Who is to end tries no further: a bound of time that is over just then hides a cancelling (before Python
+        3.12), and nats-py would go on for ever."""
         if self._transport is None:
             self._transport = _Transport()
-        await super()._connect_to_server(s)
+        try:
+            await super()._connect_to_server(s)
+        finally:
+            if self._is_to_end():
+                raise asyncio.CancelledError
+
+    def _is_to_end(self) -> bool:
+        me = asyncio.current_task()
+        return me is not None and me is self._reconnection_task and (self.is_closed or me.cancelling() > 0)
 
     async def _process_err(self, err_msg: str) -> None:
         error = nats.errors.Error(f"nats: {err_msg.strip(chr(39))}")
@@ -95,6 +106,8 @@ class NatsClient(Client):  # type: ignore[misc]
                 await super()._attempt_reconnect()
                 return
             except Exception:
+                if self._is_to_end():
+                    return
                 log.exception("reconnecting; trying on")
                 self._status = Client.RECONNECTING
                 await asyncio.sleep(AFTER_BUG_SECONDS)
@@ -149,7 +162,8 @@ class NatsClient(Client):  # type: ignore[misc]
             self._pending.clear()
             self._pending_data_size = 0
         with contextlib.suppress(*FAILURES):
-            await self.close()
+            async with asyncio.timeout(END_SECONDS):
+                await self.close()
 
 
 @dataclass(frozen=True, slots=True)

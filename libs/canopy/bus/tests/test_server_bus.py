@@ -277,6 +277,20 @@ async def test_a_lost_connection_says_so_once_and_says_are_dropped(
     assert len(caplog.records) <= two, [r.getMessage() for r in caplog.records]
 
 
+async def test_who_closes_while_the_server_is_away_tries_no_further(world: World) -> None:
+    """Of thirty that try as often as they can, a dozen did: each lost its cancelling in a bound of time."""
+    clients = [(await world.cloud("edgecontroller")).connection.client for _ in range(30)]
+    for client in clients:
+        client.options["reconnect_time_wait"] = 0.001
+    await world.hub.server.kill()
+    await until(lambda: not any(client.is_connected for client in clients))
+    for client in clients:
+        await client.ended()
+    trying = [client._reconnection_task for client in clients if client._reconnection_task is not None]
+    assert len(trying) == len(clients)
+    await until(lambda: all(task.done() for task in trying), 2)
+
+
 async def test_a_unit_that_says_nothing_may_publish_nothing(world: World) -> None:
     """An empty list must not mean "everything" to the server."""
     silent, hub = await world.cloud("edgecontroller"), await world.cloud("cloudhub")
