@@ -154,6 +154,7 @@ async def test_a_node_that_someone_deleted_comes_back_with_its_next_beat(cloud):
     async with cloud.replica():
         await cloud.beat()
         await until(lambda: cloud.got(LEASES))
+        await until(cloud.is_ready("Unknown"))  # else what was heard just now brings it back at once
         await cloud.kube.delete(NODES, "", "e1")
         await until(lambda: _gone(cloud), GARBAGE_SECONDS)
         await cloud.beat()
