@@ -67,6 +67,7 @@ async def test_a_newer_certificate_is_taken_and_nothing_is_lost_heard_twice_or_o
             await asyncio.sleep(0.002)  # a handler that is busy when its connection goes
 
     await hears.subscribe(PRESENCE, take)
+    await hears.flush()
     said, talking = 0, asyncio.Event()
 
     async def talk() -> None:
