@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from canopy.cli import nats
 from canopy.identity import joinroot
 from canopy.identity.hubkeys import HubKeys
+from canopy.identity.roots import key_usage
 
 HERE = Path(__file__).parent
 STORE, IDENTITY = "/var/lib/canopy", "/run/canopy"
@@ -97,21 +98,7 @@ def _certificate(
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now)
     builder = builder.not_valid_after(now + datetime.timedelta(days=AGENT_DAYS))
     builder = builder.add_extension(x509.BasicConstraints(ca=root, path_length=None), critical=True)
-    return builder.add_extension(_usage(root), critical=True).sign(signer, hashes.SHA256())
-
-
-def _usage(signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return builder.add_extension(key_usage(root), critical=True).sign(signer, hashes.SHA256())
 
 
 def written(

@@ -71,21 +71,5 @@ def _context(cert: str, key: str, ca: str) -> ssl.SSLContext:
 
 
 def _pod(node: str) -> k.Json:
-    env = [{"name": "CANOPY_ADMIN_SOCKET", "value": "/run/canopy/admin.sock"}]
-    container = {
-        "name": "cli",
-        "image": "canopy/cli:dev",
-        "imagePullPolicy": "Never",
-        "command": ["sleep", "3600"],
-        "env": env,
-        "securityContext": {"runAsUser": 65532, "runAsGroup": 65532},
-        "volumeMounts": [{"name": "identity", "mountPath": "/run/canopy"}],
-    }
-    spec = {
-        "nodeName": node,
-        "terminationGracePeriodSeconds": 0,
-        "automountServiceAccountToken": False,
-        "containers": [container],
-        "volumes": [{"name": "identity", "hostPath": {"path": IDENTITY}}],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD, "namespace": "default"}, "spec": spec}
+    env = {"CANOPY_ADMIN_SOCKET": "/run/canopy/admin.sock"}
+    return k.sleeper(POD, node, "canopy/cli:dev", 65532, (IDENTITY, "/run/canopy"), env)

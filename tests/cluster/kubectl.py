@@ -5,7 +5,7 @@ import codecs
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 CALL_SECONDS = 60.0
@@ -82,6 +82,30 @@ def unit_of(pod: Json) -> str:
     """The label by which Services and policies know it."""
     name: str = pod["metadata"]["labels"]["app.kubernetes.io/name"]
     return name
+
+
+def sleeper(
+    name: str, node: str, image: str, user: int, folder: tuple[str, str], env: Mapping[str, str] | None = None
+) -> Json:
+    """A pod of `default` on `node` in which commands may be run, with a folder of the node (there, here)."""
+    there, here = folder
+    container = {
+        "name": "sleeper",
+        "image": image,
+        "imagePullPolicy": "Never",
+        "command": ["sleep", "3600"],
+        "env": [{"name": variable, "value": value} for variable, value in (env or {}).items()],
+        "securityContext": {"runAsUser": user, "runAsGroup": user},
+        "volumeMounts": [{"name": "folder", "mountPath": here}],
+    }
+    spec = {
+        "nodeName": node,
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "volumes": [{"name": "folder", "hostPath": {"path": there}}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
 
 
 @contextlib.asynccontextmanager

@@ -63,27 +63,8 @@ async def _given(user: int) -> set[str]:
 
 def _asking(user: int, node: str) -> k.Json:
     """A pod of somebody who has the folder of the agent's socket, and so the node."""
-    container = {
-        "name": "asking",
-        "image": "canopy/spire-agent:dev",
-        "imagePullPolicy": "Never",
-        "command": ["sleep", "600"],
-        "securityContext": {"runAsUser": user, "runAsGroup": user},
-        "volumeMounts": [{"name": "socket", "mountPath": "/run/spire/agent"}],
-    }
-    spec = {
-        "nodeName": node,
-        "terminationGracePeriodSeconds": 0,
-        "automountServiceAccountToken": False,
-        "containers": [container],
-        "volumes": [{"name": "socket", "hostPath": {"path": "/run/canopy-spire/edge"}}],
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": f"asking-{user}", "namespace": "default"},
-        "spec": spec,
-    }
+    folder = ("/run/canopy-spire/edge", "/run/spire/agent")
+    return k.sleeper(f"asking-{user}", node, "canopy/spire-agent:dev", user, folder)
 
 
 async def test_without_spire_and_without_one_spire_integration_devices_go_on(canopy: Installation) -> None:

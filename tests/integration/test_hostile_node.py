@@ -45,7 +45,7 @@ AS_OF = wire.AsOf(epoch=1, revisions={"Device": 1})
 PUSH = wire.Push(as_of=AS_OF, hash="00")
 PAGE = wire.PageAnswer(as_of=AS_OF, hash="11")
 """It reads like a push."""
-ALL = Permissions((">",), (">",), responses=True)
+ALL = Permissions((">",), (">",))
 (NODE_PEER,) = (peer for peer in peers_at_hub() if peer.way == "leaf node")
 
 

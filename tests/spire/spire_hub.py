@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from canopy.bus import Connection
-from canopy.bus.callout import Callout
 from canopy.bus.trust import HubTrust
 from canopy.contracts.roles import SPIRE_INTEGRATION
 from canopy.identity import ids
@@ -16,8 +15,7 @@ from canopy.identity.identity import BUNDLE_FILE, SVID_FILE, write_identity
 from canopy.identity.natsjwt import Nkey
 from canopy.identity.sources import AuthoritySource, FileSource, Source
 from canopy.identity.spire import Spire
-from canopy.runtime.clock import SystemClock
-from canopy.testing.admits import Admits, Answers
+from canopy.testing.admits import Admits, Answers, answering
 from canopy.testing.servers import NAME, RunningHub, hub
 
 TD = "canopy.test"
@@ -36,8 +34,7 @@ async def hub_of(
     running = await hub(tmp_path / "nats", trust=trust)
     stack.push_async_callback(running.server.kill)
     auth = await connected(running, FileSource(tmp_path / SPIRE_INTEGRATION), stack, SPIRE_INTEGRATION, keys.auth)
-    callout = Callout(auth, answers(keys) if answers else Admits(keys.issuer), SystemClock(), lambda: None)
-    await stack.enter_async_context(background(callout.run()))
+    await stack.enter_async_context(answering(auth, answers(keys) if answers else Admits(keys.issuer)))
     return running
 
 

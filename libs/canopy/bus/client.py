@@ -82,8 +82,7 @@ class NatsClient(Client):  # type: ignore[misc]
                 raise asyncio.CancelledError
 
     def _is_to_end(self) -> bool:
-        me = asyncio.current_task()
-        return me is not None and me is self._reconnection_task and (self.is_closed or me.cancelling() > 0)
+        return asyncio.current_task() is self._reconnection_task and (self.is_closed or is_cancelled())
 
     async def _process_err(self, err_msg: str) -> None:
         error = nats.errors.Error(f"nats: {err_msg.strip(chr(39))}")
@@ -149,8 +148,7 @@ class NatsClient(Client):  # type: ignore[misc]
         except FAILURES:
             pass
         except asyncio.CancelledError:
-            me = asyncio.current_task()
-            if me is not None and me.cancelling():
+            if is_cancelled():
                 raise
         return False
 
@@ -205,6 +203,12 @@ class Dial:
             raise
         client.options["dont_randomize"] = False
         return client
+
+
+def is_cancelled() -> bool:
+    """Whether somebody cancelled the task that asks, and not just what it waits for."""
+    me = asyncio.current_task()
+    return me is not None and me.cancelling() > 0
 
 
 async def _quiet(_: Exception) -> None:

@@ -27,10 +27,8 @@ def _kinds(kinds: Iterable[str]) -> str:
 
 
 def _entry(who: str, rights: Permissions) -> str:
-    responses = ", allow_responses: true" if rights.responses else ""
     return (
-        f"      {{ {who}, permissions: {{ publish: {allow(rights.publish)},"
-        f" subscribe: {allow(rights.subscribe)}{responses} }} }}"
+        f"      {{ {who}, permissions: {{ publish: {allow(rights.publish)}, subscribe: {allow(rights.subscribe)} }} }}"
     )
 
 

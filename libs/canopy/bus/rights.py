@@ -40,7 +40,6 @@ class Permissions:
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
-    responses: bool = False
 
 
 def permissions(role: Role, inboxes: Iterable[str], node: str = "") -> Permissions:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from canopy.bus.client import FAILURES, NatsClient
+from canopy.bus.client import FAILURES, NatsClient, is_cancelled
 from canopy.runtime.logs import once_per
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ class Rotation:
             try:
                 await step()
             except (Exception, asyncio.CancelledError) as bug:
-                me = asyncio.current_task()
-                if isinstance(bug, asyncio.CancelledError) and me is not None and me.cancelling():
+                if isinstance(bug, asyncio.CancelledError) and is_cancelled():
                     raise
                 log.exception("renewing the certificate of the connection to %s; trying on", self._connection.url)
                 await asyncio.sleep(RETRY_SECONDS)

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from canopy.identity import keys
+from canopy.identity.roots import key_usage
 from canopy.identity.svid import BadSvid, certificates
 
 FILE = "join-root.pem"
@@ -76,7 +77,7 @@ def new(td: str, now: float) -> JoinRoot:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{td} join root"[:64])])
     builder = _builder(name, name, key.public_key(), now, ROOT_SECONDS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_usage(signs=True), critical=True)
+    builder = builder.add_extension(key_usage(signs=True), critical=True)
     certificate = builder.sign(key, hashes.SHA256())
     return JoinRoot(keys.private_pem(key) + certificate.public_bytes(Encoding.PEM))
 
@@ -87,7 +88,7 @@ def endpoint(root: JoinRoot, td: str, now: float) -> bytes:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"join.{td}"[:64])])
     builder = _builder(name, root.certificate.subject, key.public_key(), now, ENDPOINT_SECONDS)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_usage(signs=False), critical=True)
+    builder = builder.add_extension(key_usage(signs=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(f"join.{td}")]), critical=False)
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(root.certificate.public_key())  # type: ignore[arg-type]
@@ -135,20 +136,6 @@ def _builder(
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(end)
     return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-
-
-def _usage(signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _put_first(file: Path, pem: bytes) -> None:

@@ -72,7 +72,6 @@ def user_jwt(
     publish: Iterable[str],
     subscribe: Iterable[str],
     expires_at: int,
-    responses: bool = False,
     now: int = 0,
 ) -> str:
     """A user of `account` (its configured name) until `expires_at` (s since 1970), who may do what is listed only.
@@ -81,8 +80,6 @@ def user_jwt(
     in its own configuration, each time it reads that.
     """
     rights: dict[str, Any] = {"pub": _allowed(publish), "sub": _allowed(subscribe)}
-    if responses:
-        rights["resp"] = {"max": 1, "ttl": 60_000_000_000}
     nats = {**rights, "subs": -1, "data": -1, "payload": -1, "type": "user", "version": 2}
     claims = {"name": name, "sub": user_nkey, "aud": account, "exp": int(expires_at), "iat": int(now), "nats": nats}
     return signed(issuer_seed, claims)

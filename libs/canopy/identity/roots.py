@@ -84,7 +84,7 @@ def made(trust_domain: str, ttl_seconds: float, now: float) -> Root:
             x509.NameAttribute(NameOID.SERIAL_NUMBER, f"{serial:x}"),
         ]
     )
-    usage = _usage(digital_signature=False, sign=True)
+    usage = key_usage(signs=True)
     builder = _builder(name, name, serial, now - ROOT_BACKDATED_SECONDS, now + max(1.0, ttl_seconds))
     certificate = (
         builder.public_key(key.public_key())
@@ -116,7 +116,7 @@ def minted(
         _builder(subject, issuer.subject, x509.random_serial_number(), start, end)
         .public_key(key)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(digital_signature=True, sign=False), critical=True)
+        .add_extension(key_usage(signs=False), critical=True)
         .add_extension(both, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), critical=False)
         .add_extension(x509.SubjectAlternativeName(alternative_names(id, dns, ips)), critical=False)
@@ -134,15 +134,16 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(int(seconds), UTC)
 
 
-def _usage(*, digital_signature: bool, sign: bool) -> x509.KeyUsage:
+def key_usage(signs: bool) -> x509.KeyUsage:
+    """Of an authority, which signs certificates, or of anybody else, who signs what he says."""
     return x509.KeyUsage(
-        digital_signature=digital_signature,
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,
-        key_cert_sign=sign,
-        crl_sign=sign,
         encipher_only=False,
         decipher_only=False,
     )

@@ -45,7 +45,6 @@ class Admits:
             name=f"node/{member.name}" if member.kind == "node" else "",  # as spire_integration does
             publish=place.rights.publish,
             subscribe=place.rights.subscribe,
-            responses=place.rights.responses,
             expires_at=int(certificates(request.chain_pem)[0].not_valid_after_utc.timestamp()),
             now=now,
         )

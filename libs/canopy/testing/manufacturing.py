@@ -10,19 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from canopy.identity.roots import key_usage
+
 START = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 NO_END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
-_SIGNS = x509.KeyUsage(
-    digital_signature=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    encipher_only=False,
-    decipher_only=False,
-)
 
 
 @dataclass
@@ -51,7 +42,7 @@ class Maker:
         builder = builder.add_extension(identifier, critical=False)
         if ca:
             builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
-            builder = builder.add_extension(_SIGNS, critical=True)
+            builder = builder.add_extension(key_usage(signs=True), critical=True)
             builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         if dns:
             builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(dns)]), critical=False)

@@ -65,7 +65,6 @@ class Admission:
             name=_user(admitted),
             publish=place.rights.publish,
             subscribe=place.rights.subscribe,
-            responses=place.rights.responses,
             expires_at=admitted.expires_at,
             now=int(now),
         )
