@@ -15,9 +15,10 @@ API = "$JS.API"
 TRIES_SECONDS = (1.0, 1.5, 2.5)
 """How long each try of a call waits. In a clustered hub a call that comes while a stream has no leader is answered by
 nobody, ever: so it is asked again, and sooner than the caller gives up."""
-READING_SECONDS, READING_LOOK_SECONDS = 2.0, 0.05
+UNSERVED_SECONDS, UNSERVED_LOOK_SECONDS = 2.0, 0.05
 """A server that reads its configuration again (its certificate is a new one) serves no call until it has asked the
-callout about everybody who is connected."""
+callout about everybody who is connected; and a stream that was just made is known later to the other servers of a hub
+than to who made it."""
 NOT_FOUND = (10059, 10014, 10037)  # stream, consumer, message
 WRONG_SEQUENCE = (10071, 10164)
 NAME_IN_USE = (10058, 10148)
@@ -57,23 +58,23 @@ async def call(
     *early, last = tries
     for seconds in early:
         try:
-            return checked(await _served(bus, f"{API}.{verb}", data, seconds))
+            return checked(await served(bus, f"{API}.{verb}", data, seconds))
         except AskTimeout:
             pass
-    return checked(await _served(bus, f"{API}.{verb}", data, last))
+    return checked(await served(bus, f"{API}.{verb}", data, last))
 
 
-async def _served(bus: Bus, subject: str, data: bytes, seconds: float) -> Msg:
-    """Ask; if nobody serves it though there is a connection, again for a moment."""
+async def served(bus: Bus, subject: str, data: bytes, seconds: float, headers: dict[str, str] | None = None) -> Msg:
+    """Ask; if nobody serves it though there is a connection, again for a moment: nobody has had it."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + READING_SECONDS
+    until = loop.time() + UNSERVED_SECONDS
     while True:
         try:
-            return await bus.request(subject, data, {}, seconds)
+            return await bus.request(subject, data, headers or {}, seconds)
         except NoResponders:
             if not bus.connection.connected or loop.time() > until:
                 raise
-        await asyncio.sleep(READING_LOOK_SECONDS)
+        await asyncio.sleep(UNSERVED_LOOK_SECONDS)
 
 
 class _Written(msgspec.Struct):

@@ -23,6 +23,7 @@ from canopy.bus.jsapi import (
     call,
     ensure_stream,
     metadata,
+    served,
     written,
 )
 from canopy.bus.outcome import AskFailed
@@ -106,7 +107,7 @@ class LastValues:
         if expect is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(expect)
         try:
-            return written(await self.bus.request(address, data, headers, WRITE_SECONDS))
+            return written(await served(self.bus, address, data, WRITE_SECONDS, headers))
         except StreamError as e:
             if e.code in WRONG_SEQUENCE:
                 raise WrongSequence(address) from e

@@ -273,8 +273,8 @@ async def test_a_lost_connection_says_so_once_and_says_are_dropped(
     for _ in range(60):
         await controller.say(c.SET_PUSH, wire.Push(as_of=AS_OF, hash="x" * 100_000), channel="devices", node=NODE)
     await until(lambda: controller.connection._failures > 5)
-    two = 3 * 2  # that of whoever answers the callout is lost too
-    assert len(caplog.records) <= two, [r.getMessage() for r in caplog.records]
+    both = 3 + 4  # whoever answers the callout loses his too, and tries more often: he says his 20th try besides
+    assert len(caplog.records) <= both, [r.getMessage() for r in caplog.records]
 
 
 async def test_who_closes_while_the_server_is_away_tries_no_further(world: World) -> None:

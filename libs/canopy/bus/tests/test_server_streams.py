@@ -37,6 +37,16 @@ async def test_a_subject_holds_its_last_value_written_by_compare_and_set(world: 
     assert await stream.put(address("a"), b"3", None) > second
 
 
+async def test_a_write_waits_a_moment_for_a_stream_that_is_only_just_being_made(world: World) -> None:
+    """A hub of several servers knows it on one of them first."""
+    stream = LastValues(await world.cloud("cloudhub"), "TWINS")
+    early = asyncio.create_task(stream.put(address("a"), b"1", 0))
+    await asyncio.sleep(0.3)
+    await stream.ensure()
+    first = await early
+    assert await stream.get(address("a")) == Value(address("a"), first, b"1")
+
+
 async def test_a_name_with_dots_is_one_token(world: World) -> None:
     stream = await twins(world)
     await stream.put(address("a.b.c"), b"1", 0)
