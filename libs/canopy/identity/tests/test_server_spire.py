@@ -128,12 +128,21 @@ async def test_a_workload_gets_what_is_registered_for_it_from_the_real_agent(ser
         await authority.remove(UNIT)
 
 
+LISTENER = """
+import pathlib, signal, sys
+signal.signal(signal.SIGHUP, lambda *_: pathlib.Path(sys.argv[1]).touch())
+print("listening", flush=True)
+while True:
+    signal.pause()
+"""
+"""No shell: one that was started by nohup cannot listen for SIGHUP."""
+
+
 async def _helps(socket, tmp_path) -> None:
     """The helper as a process: the files, and SIGHUP to whom the pid file names."""
-    heard = tmp_path / "heard"
-    listener = await asyncio.create_subprocess_exec(
-        "sh", "-c", f"trap 'touch {heard}' HUP; while :; do sleep 0.1; done"
-    )
+    heard, listening = tmp_path / "heard", asyncio.subprocess.PIPE
+    listener = await asyncio.create_subprocess_exec(sys.executable, "-c", LISTENER, heard, stdout=listening)
+    assert listener.stdout is not None and await listener.stdout.readline()
     (tmp_path / "pid").write_text(str(listener.pid))
     wanted = ("--socket", socket, "--dir", tmp_path / "files", "--pid-file", tmp_path / "pid", "--id", str(UNIT))
     helper = await asyncio.create_subprocess_exec(sys.executable, "-m", "canopy.identity.helper", *map(str, wanted))
