@@ -16,7 +16,7 @@ prepared() { # FUNCTION TAR ARGUMENT...: whole or not at all
   [ -s "$2" ] && return
   [ "$(id -u)" = 0 ] || fail "only root can make a base by debootstrap; name one with BASE_IMAGE"
   if ! command -v debootstrap >/dev/null; then
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends debootstrap; } >&2 || fail "there is no debootstrap"
+    { apt-get update -qq || true; apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends debootstrap; } >&2 || fail "there is no debootstrap"
   fi
   local root; root=$(mktemp -d "$cache/root.XXXXXX")
   "$1" "$root" "${@:3}" >"$root.log" 2>&1 || { tail -5 "$root.log" >&2; rm -rf "$root"; fail "$2 could not be made; see $root.log"; }
