@@ -12,6 +12,13 @@ eval "$line"
 programs=$("$here/build.sh" --have || true)
 [ -z "$programs" ] || export PATH=$programs:$PATH
 command -v kubectl >/dev/null || { echo "no kubectl here: apt-get install kubernetes-client, or tests/cluster/build.sh" >&2; exit 1; }
-if [ "$KUBECONFIG" = "$kubeconfig" ]; then "$here/load.sh" $(printf "canopy/%s:dev " "${images[@]}")
+if [ "$KUBECONFIG" = "$kubeconfig" ]; then
+  # Where images can be pulled, `make images` makes no Redis: the one of the manifests gets the name that the overlay gives.
+  engine=${CANOPY_ENGINE:-$(command -v docker || command -v podman || true)}
+  if [ -n "$engine" ] && ! "$engine" image inspect canopy/redis:dev >/dev/null 2>&1; then
+    redis=$(sed -n 's/^ *image: \(redis:.*\)$/\1/p' "$here/../../deploy/k8s/base/redis/workload.yaml")
+    "$engine" pull --quiet "$redis" >/dev/null && "$engine" tag "$redis" canopy/redis:dev
+  fi
+  "$here/load.sh" $(printf "canopy/%s:dev " "${images[@]}")
 else echo "the nodes of this cluster must have the images canopy/{$(IFS=,; echo "${images[*]}")}:dev" >&2; fi
 exec "$python" -m pytest -m cluster "$here" "$@"

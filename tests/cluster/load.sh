@@ -5,6 +5,7 @@ set -euo pipefail
 . "$(dirname "$0")/node.sh"
 engine=${CANOPY_ENGINE:-$(command -v docker || command -v podman || true)}
 import() { ctr -a "$socket" -n k8s.io images import "$1" >/dev/null; }
+here_is() { ctr -a "$socket" -n k8s.io images ls -q 2>/dev/null | grep -xF -e "$1" -e "docker.io/$1" -e "localhost/$1" >/dev/null; }
 mark() { echo "$state/loaded/$(tr / _ <<<"$1")"; }
 
 mkdir -p "$state/loaded"
@@ -17,7 +18,8 @@ for image in "$@"; do
     [ -n "$engine" ] || { echo "no container engine here to take $image from: deploy/images/engine.sh brings one" >&2; exit 1; }
     ids[$image]=$("$engine" image inspect --format '{{.Id}}' "$image" 2>/dev/null) || { echo "no image $image here: make images" >&2; exit 1; }
   fi
-  [ "$(cat "$(mark "$image")" 2>/dev/null)" != "${ids[$image]}" ] || continue
+  # A mark alone proves nothing: a kubelet whose disk is full removes images.
+  if [ "$(cat "$(mark "$image")" 2>/dev/null)" = "${ids[$image]}" ] && { [ -f "$image" ] || here_is "$image"; }; then continue; fi
   if [ -f "$image" ]; then import "$image"; echo "${ids[$image]}" >"$(mark "$image")"; else wanted+=("$image"); fi
 done
 [ ${#wanted[@]} -gt 0 ] || exit 0

@@ -35,7 +35,8 @@ need containernetworking-plugins "$cni/bridge"
 if [ ${#missing[@]} -gt 0 ]; then
   command -v apt-get >/dev/null || fail "missing: ${missing[*]} (names of Debian's packages)"
   say "installing ${missing[*]}"
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  apt-get update -qq || true
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 programs=$("$here/build.sh" --node)
 k="$programs/kubectl --kubeconfig $kubeconfig"
@@ -99,9 +100,9 @@ start kube-apiserver "$programs/kube-apiserver" --etcd-servers=$etcd --advertise
   --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User \
   --proxy-client-cert-file="$pki/front-client.crt" --proxy-client-key-file="$pki/front-client.key" --enable-aggregator-routing=true
 
-until_so containerd 30 ctr -a "$socket" version
+until_so containerd 60 ctr -a "$socket" version
 for name in pause coredns; do "$here/load.sh" "$programs/$name.tar"; done
-until_so kube-apiserver 90 $k get --raw /readyz
+until_so kube-apiserver 180 $k get --raw /readyz
 as() { echo "--kubeconfig=$pki/$1.conf --authentication-kubeconfig=$pki/$1.conf --authorization-kubeconfig=$pki/$1.conf"; }
 start kube-controller-manager "$programs/kube-controller-manager" $(as manager) --bind-address=127.0.0.1 --secure-port=16257 \
   --leader-elect=false --use-service-account-credentials=true --service-account-private-key-file="$pki/accounts.key" \
@@ -153,12 +154,13 @@ nodePortAddresses: [127.0.0.0/8, $node_ip/32]
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 Y
 start kube-proxy "$programs/kube-proxy" --config="$state/proxy.yaml"
-$k apply -f "$here/manifests/system.yaml" >"$state/logs/apply.log"
-until_so node 90 $k wait --for=condition=Ready node/canopy-node --timeout=1s
+applied() { $k apply -f "$here/manifests/system.yaml" >"$state/logs/apply.log" 2>&1; }
+until_so "what the node needs is declared" 60 applied
+until_so node 180 $k wait --for=condition=Ready node/canopy-node --timeout=5s
 start kube-router "$programs/kube-router" --kubeconfig="$kubeconfig" --hostname-override=canopy-node --run-firewall=true \
   --run-router=false --run-service-proxy=false --run-loadbalancer=false --service-cluster-ip-range=$services --health-port=0 \
   --metrics-port=0 --iptables-sync-period=5s
-until_so CoreDNS 90 $k -n kube-system rollout status deploy/coredns --timeout=1s
+until_so CoreDNS 180 $k -n kube-system rollout status deploy/coredns --timeout=5s
 for name in $all; do runs "$name" || fail "$name ended: $(tail -n 3 "$state/logs/$name.log")"; done
 say "the cluster is up; make cluster-down ends it"
 echo "export KUBECONFIG=$kubeconfig"
