@@ -151,8 +151,8 @@ async def test_a_node_away_for_many_lives_of_its_certificate_comes_back_as_itsel
     await stories.create("fan")  # known to the node, and given its identity only when it is away
     await until(lambda: _listed(away, "fan"), 30)
 
-    roots, cut_at = away.roots(), time.time()
     await away.cut()
+    roots, cut_at = away.roots(), time.time()
     await away.says("lamp", lamp, 2)
     await away.restart()
     await away.says("lamp", lamp, 3)

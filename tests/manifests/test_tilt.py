@@ -128,7 +128,7 @@ def test_a_cluster_that_is_not_named_is_not_allowed(tilt: Tilt) -> None:
 
 
 RESTART = ROOT / "deploy/k8s/overlays/dev/restart.py"
-CHILD = "import signal, sys, time; print('up', flush=True); signal.signal(15, lambda *_: sys.exit(7)); time.sleep(60)"
+CHILD = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('up', flush=True); time.sleep(60)"
 
 
 async def test_the_first_process_of_a_dev_container_restarts_the_unit_and_ends_with_it(tmp_path: Path) -> None:
