@@ -47,7 +47,7 @@ def from_pod(node: str) -> Give:
     async def give(names: Sequence[str]) -> Contexts:
         if not (await k.kubectl("get", "pod", POD, "--ignore-not-found", "-o", "name")).strip():
             await k.apply(_pod(node))
-            await k.kubectl("wait", "--for=condition=Ready", f"pod/{POD}", "--timeout=60s", seconds=65)
+            await k.kubectl("wait", "--for=condition=Ready", f"pod/{POD}", "--timeout=60s", seconds=90)
         said = await k.kubectl("exec", POD, "--", "sh", "-c", EACH, "sh", *names)
         found = {head: text for head, _, text in (part.partition("\n") for part in said.split("=== ") if part)}
         return {name: _context(*(found[f"{name}/{file}"] for file in FILES)) for name in names}

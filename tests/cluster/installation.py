@@ -135,7 +135,7 @@ class Installation:
         if self._outside is not None:
             await self._outside.stop()
         if await _exists("crd", "devices.devices.kubeedge.io"):
-            await k.kubectl("delete", "devices,devicemodels,devicestatuses", "-A", "--all")
+            await k.kubectl("delete", "devices,devicemodels,devicestatuses", "-A", "--all", seconds=k.END_SECONDS)
         await remove_pod()
         await k.kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", seconds=240)
         await k.kubectl("delete", "nodes", "-l", "node.canopy.dev/managed=true")
@@ -154,7 +154,21 @@ class Installation:
 async def rolled_out(namespace: str, name: str, seconds: float = READY_SECONDS) -> None:
     """Wait until the workload's pods are all new and ready."""
     words = ("rollout", "status", "-n", namespace, name, f"--timeout={seconds:g}s")
-    await k.kubectl(*words, seconds=seconds + 5)
+    await k.kubectl(*words, seconds=seconds + 30)
+
+
+async def ready_pods(namespace: str, unit: str) -> list[str]:
+    """Those that are not on their way out: a workload's status still counts one that has just been told to go."""
+    return [k.named(pod) for pod in await k.pods(f"app.kubernetes.io/name={unit}", namespace) if k.ready(pod)]
+
+
+async def until_ready(namespace: str, unit: str, pods: int, seconds: float = READY_SECONDS) -> None:
+    """Wait until so many pods of the unit are ready."""
+
+    async def there() -> bool:
+        return len(await ready_pods(namespace, unit)) >= pods
+
+    await until(f"{pods} pods of {unit} are ready", there, seconds)
 
 
 async def everything() -> set[str]:
@@ -193,7 +207,8 @@ async def _remove_folders(node: str) -> None:
             "volumes": [{"name": f[1:4], "hostPath": {"path": f}} for f in HOLDING],
         },
     }
+    await k.kubectl("delete", "pod", "canopy-folders", "--ignore-not-found")  # of a run that was ended
     await k.apply(pod)
-    words = ("--for=jsonpath={.status.phase}=Succeeded", "pod/canopy-folders", "--timeout=60s")
-    await k.kubectl("wait", *words, seconds=65)
+    words = ("--for=jsonpath={.status.phase}=Succeeded", "pod/canopy-folders", "--timeout=120s")
+    await k.kubectl("wait", *words, seconds=k.END_SECONDS)
     await k.kubectl("delete", "pod", "canopy-folders")

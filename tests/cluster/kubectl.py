@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 CALL_SECONDS = 60.0
+END_SECONDS = 150.0
+"""A pod of the hub may take a minute to end."""
 CLOUD, EDGE, AGENTS = "canopy", "canopy-edge", "canopy-spire"
 """The namespaces of the overlay."""
 
@@ -65,6 +67,11 @@ async def pods(selector: str = "", namespace: str = CLOUD) -> list[Json]:
     """The pods that are not on their way out."""
     chosen = ("-l", selector) if selector else ()
     return [p for p in await items("pods", "-n", namespace, *chosen) if not p["metadata"].get("deletionTimestamp")]
+
+
+async def delete_pod(name: str, namespace: str) -> None:
+    """Delete it, and wait until it is gone."""
+    await kubectl("delete", "pod", "-n", namespace, name, seconds=END_SECONDS)
 
 
 def ready(pod: Json) -> bool:

@@ -6,13 +6,14 @@ import time
 import kubectl as k
 import pytest
 from installation import OVERLAY, Installation, everything, rolled_out
+from world import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 async def test_the_overlay_installs_from_nothing(installation: Installation) -> None:
     await installation.uninstall()
-    installation.before = await everything()
+    installation.before = await until("all kinds can be listed", everything, 30)  # a kind may just be going
     began = time.monotonic()
     await installation.install()
     await installation.rolled_out()
@@ -23,7 +24,11 @@ async def test_applying_it_again_changes_nothing(canopy: Installation) -> None:
     await k.kubectl(
         "apply", "-k", str(OVERLAY)
     )  # what it says is no proof: of a PodDisruptionBudget always "configured"
-    assert await k.kubectl("diff", "-k", str(OVERLAY)) == ""
+
+    async def same() -> bool:
+        return await k.kubectl("diff", "-k", str(OVERLAY)) == ""
+
+    await until("there is no difference", same, 30)  # a status that moves between its two looks is one, for that look
 
 
 async def test_the_restricted_profile_refuses_nothing_of_the_cloud(canopy: Installation) -> None:
@@ -59,8 +64,10 @@ async def _refusals() -> list[str]:
 
 
 async def test_every_unit_says_that_it_is_ready(canopy: Installation) -> None:
-    for pod in await k.pods():
-        assert k.ready(pod), k.named(pod)
+    async def all_ready() -> bool:
+        return all(k.ready(pod) for pod in await k.pods())
+
+    await until("every pod is ready", all_ready, 60)
     assert {k.unit_of(pod) for pod in await k.pods()} >= {
         "nats",
         "redis",
@@ -70,4 +77,4 @@ async def test_every_unit_says_that_it_is_ready(canopy: Installation) -> None:
         "spire-server",
         "spire-integration",
     }
-    await rolled_out(k.EDGE, "daemonset/edge", 5)
+    await rolled_out(k.EDGE, "daemonset/edge")

@@ -8,13 +8,15 @@ from world import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 GONE_SECONDS = 90.0  # beats every 10 s, gone after 40 s of silence
+BACK_SECONDS = 60.0
+TAINT = {"key": "node.canopy.dev/edge", "effect": "NoSchedule"}
 
 
 async def test_the_node_outside_is_a_node_of_kubernetes_that_takes_no_pods(canopy: Installation) -> None:
-    await until("the node is Ready", _ready, 30)
+    await until("the node is Ready", _ready, BACK_SECONDS)
     node = await k.got("node", NODE)
     assert node["metadata"]["labels"]["node.canopy.dev/managed"] == "true"
-    assert {"key": "node.canopy.dev/edge", "effect": "NoSchedule"}.items() <= node["spec"]["taints"][0].items()
+    assert any(TAINT.items() <= taint.items() for taint in node["spec"]["taints"])  # Kubernetes has its own beside it
     assert node["status"]["capacity"].get("pods", "0") == "0"
 
 
@@ -38,7 +40,7 @@ async def test_a_node_that_is_switched_off_is_not_ready_and_is_ready_again_when_
     await outside.stop()
     await until("the node is not Ready", _not_ready, GONE_SECONDS)
     await outside.start()
-    await until("the node is Ready again", _ready, 30)
+    await until("the node is Ready again", _ready, BACK_SECONDS)
 
 
 async def _ready() -> bool:
@@ -50,5 +52,5 @@ async def _not_ready() -> bool:
 
 
 async def _condition() -> str:
-    conditions = (await k.got("node", NODE))["status"]["conditions"]
+    conditions = (await k.got("node", NODE))["status"].get("conditions", [])
     return next((str(c["status"]) for c in conditions if c["type"] == "Ready"), "")

@@ -3,7 +3,7 @@ was answered is lost, none is older after newer."""
 
 import kubectl as k
 import pytest
-from installation import WORKLOADS, Installation, rolled_out
+from installation import WORKLOADS, Installation, ready_pods, rolled_out, until_ready
 from world import Load
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -15,7 +15,9 @@ async def test_a_pod_of_each_workload_deleted_in_turn_loses_nothing(canopy: Inst
         await load.flows("the start")
         for unit, name in await _chosen():
             namespace, workload = workloads[unit]
-            await k.kubectl("delete", "pod", "-n", namespace, name)
+            before = len(await ready_pods(namespace, unit))
+            await k.delete_pod(name, namespace)
+            await until_ready(namespace, unit, before)
             await rolled_out(namespace, workload)
             seconds = await load.flows(f"the end of {name}")
             canopy.figures.append(f"{name} deleted: reports flow {seconds:.1f} s after its successor is ready")
