@@ -16,12 +16,12 @@ import docker
 import httpx
 from docker.errors import APIError
 from specs import Spec
-from sweeping import labels, new_run, swept
+from sweeping import ENGINE, labels, new_run, swept
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-READY_SECONDS, STOP_SECONDS, LOOK_SECONDS = 60.0, 15, 0.1
+READY_SECONDS, STOP_SECONDS, LOOK_SECONDS = 180.0, 15, 0.1
 IN_MEMORY = "uid=65532,gid=65532,mode=0700,size=1m"
 
 testcontainers_config.ryuk_disabled = True  # its image may not be there to be pulled; `swept` does its work
@@ -36,14 +36,14 @@ class Run:
 
     def __init__(self, directory: Path) -> None:
         self.id, self.directory = new_run(), directory
-        self.client = docker.from_env()
+        self.client = docker.from_env(**ENGINE)
         self.labels = labels(self.id)
         self.boxes: dict[str, Box] = {}
         self._networks: dict[str, Network] = {}
 
     def network(self, name: str, internal: bool = False) -> None:
         """A network of that name; an internal one leads nowhere else."""
-        made = Network(docker_network_kw={"labels": self.labels, "internal": internal, "driver": "bridge"})
+        made = Network(ENGINE, docker_network_kw={"labels": self.labels, "internal": internal, "driver": "bridge"})
         made.name = self._full(name)
         self._networks[name] = made.create()
 
@@ -181,8 +181,8 @@ class Box:
             self._container.start()
             return
         spec, run = self.spec, self._run
-        made = DockerContainer(spec.image).with_name(f"canopy-e2e-{run.id}-{spec.name}").with_envs(**spec.env)
-        made = made.with_tmpfs_mount("/tmp", f"size={spec.tmp}")
+        made = DockerContainer(spec.image, docker_client_kw=ENGINE).with_envs(**spec.env)
+        made = made.with_name(f"canopy-e2e-{run.id}-{spec.name}").with_tmpfs_mount("/tmp", f"size={spec.tmp}")
         if spec.command:
             made = made.with_command(list(spec.command))
         for inside, outside in spec.ports.items():

@@ -25,6 +25,7 @@ HUB_SERVERS = tuple(f"hub-{i}" for i in (1, 2, 3))
 HUB_URL = ",".join(f"tls://{server}:4222" for server in HUB_SERVERS)
 LEAF_URL = ",".join(f"tls://{server}:7422" for server in HUB_SERVERS)
 REPLICAS = 2
+ASK_SECONDS = 30.0
 MONITOR, HEALTH, API, JOIN, SPANS = 8222, 8081, 8080, 8443, 4318
 JOIN_URL = f"https://join:{JOIN}"
 """Either replica of spire_integration answers by this name."""
@@ -71,16 +72,16 @@ class Cloud:
 
     async def spans(self) -> list[dict[str, str]]:
         """What the OTLP receiver has taken: trace, span, parent, name, service."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as client:
             found: list[dict[str, str]] = (await client.get(f"http://127.0.0.1:{self._spans_port}/spans")).json()
         return found
 
     async def asked(self, path: str, key: str) -> list[dict[str, Any]]:
-        """What each of the hub's servers says, where it is there, with its name as `server`."""
+        """What each of the hub's servers says, with its name as `server`."""
         found = list[dict[str, Any]]()
         for server in self.hub:
             root = server.spec.health.partition("/healthz")[0]
-            async with httpx.AsyncClient(trust_env=False, base_url=root) as client:
+            async with httpx.AsyncClient(trust_env=False, base_url=root, timeout=ASK_SECONDS) as client:
                 found += [{**one, "server": server.name} for one in (await client.get(path)).json().get(key) or ()]
         return found
 

@@ -17,7 +17,7 @@ from topology import Topology
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "e2e"
-STORY_SECONDS = 300
+STORY_SECONDS = 600
 RUNS: list[Run] = []
 
 

@@ -15,7 +15,7 @@ from watching import Eyes, statuses
 from canopy.testing.wait import until
 
 DEVICES_PER_NODE = 6
-KNOWN_SECONDS = 40.0
+KNOWN_SECONDS = 60.0
 
 
 class Load:

@@ -23,10 +23,12 @@ from canopy.identity.identity import BUNDLE_FILE, SVID_FILE, Identity
 from canopy.identity.svid import Bundle, Svid
 from canopy.testing.child import free_port
 from canopy.testing.clients import FleetClient
+from canopy.testing.wait import until
 
 HERE = Path(__file__).parent
 MQTT, CLIENTS, LEAF_HEALTH, UNIT_HEALTH, LIGHT = 8883, 4222, 8222, 8081, 5020
 LEAF_MEMORY = "24MiB"
+WRITTEN_SECONDS = 60.0
 FOLDER = "/run/canopy"
 """What `canopy join --dir` is given."""
 IDENTITY = f"{FOLDER}/identity"
@@ -77,12 +79,16 @@ class Node:
         return {name: self._contexts[name] for name in devices}
 
     async def identity_of(self, unit: str) -> Identity:
-        """A unit's on this node, read where it is kept."""
+        """A unit's on this node, read where it is kept, as soon as it is written."""
         keeper = next(self.units[p] for p in (EDGEIDENTITY, EDGE) if p in self.units)
         files = [f"{IDENTITY}/units/{unit}/{file}" for file in (SVID_FILE, BUNDLE_FILE)]
-        svid, bundle = [await keeper.run_inside("cat", file) for file in files]
-        assert (svid[0], bundle[0]) == (0, 0), (svid, bundle)
-        return Identity(Svid.read(svid[1].encode()), Bundle.read(bundle[1].encode()))
+
+        async def read() -> list[str] | None:
+            said = [await keeper.run_inside("cat", file) for file in files]
+            return None if any(code for code, _ in said) else [text for _, text in said]
+
+        svid, bundle = await until(read, WRITTEN_SECONDS)
+        return Identity(Svid.read(svid.encode()), Bundle.read(bundle.encode()))
 
 
 class Nodes:
@@ -109,7 +115,7 @@ class Nodes:
 
     async def token(self, name: str) -> str:
         async with self._api() as api:
-            return str((await api.post(f"nodes/{name}/token", {}))["token"])
+            return await api.node_token(name)
 
     async def machine(
         self, name: str, processes: tuple[str, ...], images: Mapping[str, str] | None = None, clients: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from canopy.cli.failure import Failure
 from canopy.cli.main import application
 
-SECONDS, AGAIN_SECONDS = 40.0, 0.2
+SECONDS, AGAIN_SECONDS = 60.0, 0.2
 FILES = ("cert.pem", "key.pem", "ca.pem")
 
 

@@ -10,6 +10,8 @@ from docker.errors import NotFound
 
 from canopy.testing.processes import birth
 
+ENGINE = {"timeout": 180}
+"""Seconds for one answer of the engine: dozens of containers begin at once."""
 LABEL, OWNER = "dev.canopy.e2e.run", "dev.canopy.e2e.owner"
 
 
@@ -24,7 +26,7 @@ def new_run() -> str:
 
 def swept(run: str = "") -> list[str]:
     """Remove what a run has made; without a name, what every run has whose process is no more."""
-    client, gone = docker.from_env(), list[str]()
+    client, gone = docker.from_env(**ENGINE), list[str]()
 
     def ours(thing: Any) -> bool:
         found = thing.attrs.get("Labels") or thing.attrs.get("Config", {}).get("Labels") or {}

@@ -11,7 +11,7 @@ from topology import FOLDED, SPLIT, Topology
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.short
-SEEN_SECONDS = 10.0
+SEEN_SECONDS = 20.0
 
 
 async def test_a_device_report(topology: Topology, stories: Stories) -> None:

@@ -10,7 +10,7 @@ from topology import FOLDED, SPLIT, Topology
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.short
-DONE_SECONDS = 10.0
+DONE_SECONDS = 20.0
 
 
 @pytest.mark.parametrize("node", [SPLIT, FOLDED])

@@ -32,7 +32,7 @@ RELEASES = sorted((Path(__file__).parents[1] / "architecture" / "releases").glob
 OLD_IMAGE = os.environ.get("CANOPY_E2E_OLD_EDGE_IMAGE", "")
 OLD, NOTHING = "edge-0", "0" * 16
 OLD_WHOLE = "edge-00"
-SEEN_SECONDS = 15.0
+SEEN_SECONDS, ASK_SECONDS = 30.0, 10.0
 
 
 class OldEdge:
@@ -45,7 +45,7 @@ class OldEdge:
     async def ask(self, subject: str, message: Any, answer: str) -> Any:
         """What the cloud answers, as this release reads it."""
         body = self._then.encode(message)
-        got = await self._client.request(f"node.{OLD}.ask.{subject}", body, timeout=3)
+        got = await self._client.request(f"node.{OLD}.ask.{subject}", body, timeout=ASK_SECONDS)
         return msgspec.json.decode(got.data, type=getattr(self._then, answer))
 
     def stamp(self) -> dict[str, int]:
