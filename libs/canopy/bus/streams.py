@@ -283,8 +283,9 @@ class Follow:
             return True
         if asyncio.get_running_loop().time() - reader.last_heard > SILENT_SECONDS:
             return True
+        seen = self._last_seq  # what comes while the stream is asked may be later than the answer
         now_created, last = await self._stream.created()
-        return now_created != created or last < self._last_seq
+        return now_created != created or last < seen
 
     def _take(self, value: Value) -> None:
         self._last_seq = max(self._last_seq, value.seq)
