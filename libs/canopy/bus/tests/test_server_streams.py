@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from canopy.bus import jsapi
 from canopy.bus.streams import Follow, LastValues, Value, WrongSequence
 from canopy.contracts import catalogue as c
 from canopy.testing.wait import until
@@ -37,8 +38,11 @@ async def test_a_subject_holds_its_last_value_written_by_compare_and_set(world: 
     assert await stream.put(address("a"), b"3", None) > second
 
 
-async def test_a_write_waits_a_moment_for_a_stream_that_is_only_just_being_made(world: World) -> None:
+async def test_a_write_waits_a_moment_for_a_stream_that_is_only_just_being_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A hub of several servers knows it on one of them first."""
+    monkeypatch.setattr(jsapi, "UNSERVED_SECONDS", 20.0)  # a busy machine may take longer than that to make one
     stream = LastValues(await world.cloud("cloudhub"), "TWINS")
     early = asyncio.create_task(stream.put(address("a"), b"1", 0))
     await asyncio.sleep(0.3)
@@ -160,6 +164,6 @@ async def test_follow_begins_again_after_a_restart_and_goes_on(world: World) -> 
     async with following(await twins(world, "devicecontroller")) as copy:
         await until(lambda: copy.caught_up)
         await world.hub.server.restart()
-        await until(lambda: copy.caught_up == 2 and stream.bus.connection.connected)
+        await until(lambda: copy.caught_up >= 2 and stream.bus.connection.connected)
         await stream.put(address("b"), b"2", 0)
         await until(lambda: copy.values == {"a": b"1", "b": b"2"})
