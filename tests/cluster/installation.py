@@ -24,7 +24,7 @@ WORKLOADS = (
     (k.EDGE, "daemonset/edge"),
     (k.EDGE, "deployment/light"),
 )
-READY_SECONDS = 240.0
+READY_SECONDS = 400.0
 LEAF_PORT, API_PORT, JOIN_PORT, MQTT_PORT = 30722, 30880, 30843, 8883
 RUNS_EDGE = "node.canopy.dev/runs-edge"
 FOLDERS = ("/var/lib/canopy", "/var/lib/canopy-ci", "/run/canopy-spire")

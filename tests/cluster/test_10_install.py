@@ -8,7 +8,7 @@ import pytest
 from installation import OVERLAY, Installation, everything, rolled_out
 from world import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 
 async def test_the_overlay_installs_from_nothing(installation: Installation) -> None:

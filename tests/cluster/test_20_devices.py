@@ -10,7 +10,7 @@ import yaml
 from installation import K8S, Installation
 from world import Edge, create, known, until, until_shown
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 WHERE = ("daemonset", "outside")
 
 

@@ -10,7 +10,7 @@ from installation import JOIN_PORT, LEAF_PORT, Installation
 from outside import NODE, Outside
 from world import create, known, until, until_shown
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 CUT_SECONDS, BACK_SECONDS = 10.0, 120.0
 LEAVES = """
 import json, urllib.request as u

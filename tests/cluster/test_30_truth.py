@@ -6,7 +6,7 @@ from installation import Installation
 from outside import NODE
 from world import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 GONE_SECONDS = 90.0  # beats every 10 s, gone after 40 s of silence
 BACK_SECONDS = 60.0
 TAINT = {"key": "node.canopy.dev/edge", "effect": "NoSchedule"}

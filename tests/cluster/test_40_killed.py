@@ -6,7 +6,7 @@ import pytest
 from installation import WORKLOADS, Installation, ready_pods, rolled_out, until_ready
 from world import Load
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 
 async def test_a_pod_of_each_workload_deleted_in_turn_loses_nothing(canopy: Installation) -> None:

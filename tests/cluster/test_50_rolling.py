@@ -8,7 +8,7 @@ import pytest
 from installation import WORKLOADS, Installation, rolled_out
 from world import Load
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 
 async def test_a_rolling_update_under_load_loses_nothing(canopy: Installation) -> None:

@@ -9,7 +9,7 @@ import pytest
 from installation import Installation, ready_pods, until_ready
 from world import Load, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 FOLLOWED_SECONDS = 40.0
 """A leader that had no time to give its Lease back is followed when that runs out (15 s)."""
 ALLOWED_SECONDS = 60.0

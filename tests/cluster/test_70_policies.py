@@ -12,7 +12,7 @@ from world import until
 
 from canopy.contracts.roles import CLOUD_UNITS
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 KUBERNETES, LEAF, API, MQTT = "kubernetes:443", "nats:7422", "cloudhub:8080", "edge:8883"
 SPIRE, JOIN, KUBELET = "spire-server:8081", "spire-integration:8443", "node:10250"

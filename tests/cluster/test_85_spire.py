@@ -10,7 +10,7 @@ import yaml
 from installation import K8S, WORKLOADS, Installation, rolled_out
 from world import until, until_shown
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 BEGINS_SECONDS = 60.0
 LIGHT = K8S / "components" / "light" / "device.yaml"
 FETCH = ("spire-agent", "api", "fetch", "x509", "-socketPath", "/run/spire/agent/api.sock", "-timeout", "5s")
