@@ -24,11 +24,11 @@ prepared() { # FUNCTION TAR ARGUMENT...: whole or not at all
   rm -rf "$root" "$root.log"
   mv "$2.partial" "$2"
 }
+# Each step of the two says by itself that it failed: `set -e` does not hold in a function whose result is asked for.
 debian() { # ROOT ARCH
   echo "== a base of Debian $suite for $2 (once, about 2 minutes)" >&3
-  debootstrap --arch="$2" --variant=minbase --include=ca-certificates,python3 "$suite" "$1" ${mirror:+"$mirror"}
-  ln -s ../../bin/python3 "$1/usr/local/bin/python"
-  slim "$1"
+  debootstrap --arch="$2" --variant=minbase --include=ca-certificates,python3 "$suite" "$1" ${mirror:+"$mirror"} &&
+    ln -s ../../bin/python3 "$1/usr/local/bin/python" && slim "$1"
 }
 slim() { # ROOT: what a container never reads
   rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/var/log/* "$1"/var/cache/debconf/*-old \
@@ -38,19 +38,19 @@ slim() { # ROOT: what a container never reads
   chroot "$1" python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3.* >/dev/null || true
 }
 with_redis() { # ROOT
-  tar -C "$1" -xf "$cache/base-$suite-$(dpkg --print-architecture).tar"
-  cp /etc/resolv.conf "$1/etc/resolv.conf"
-  printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"; chmod +x "$1/usr/sbin/policy-rc.d"
-  mkdir -p "$1/var/log/apt" "$1/var/cache/apt/archives/partial"
-  chroot "$1" sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server redis-tools'
-  install -d -o 65532 -g 65532 -m 0700 "$1/data"
-  slim "$1"
+  tar -C "$1" -xf "$cache/base-$suite-$(dpkg --print-architecture).tar" &&
+    cp /etc/resolv.conf "$1/etc/resolv.conf" &&
+    printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d" && chmod +x "$1/usr/sbin/policy-rc.d" &&
+    mkdir -p "$1/var/log/apt" "$1/var/cache/apt/archives/partial" &&
+    chroot "$1" sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server redis-tools' &&
+    install -d -o 65532 -g 65532 -m 0700 "$1/data" && slim "$1"
 }
 
 exec 3>&2
 if [ "${1:-}" = --redis ]; then
   name=$2
   "$0" >/dev/null
+  prepared debian "$cache/base-$suite-$(dpkg --print-architecture).tar" "$(dpkg --print-architecture)"  # the engine may have outlived it
   prepared with_redis "$cache/redis-$suite-$(dpkg --print-architecture).tar"
   "$docker" import --change 'USER 65532:65532' --change 'WORKDIR /data' --change 'VOLUME /data' --change 'EXPOSE 6379' \
     --change 'ENTRYPOINT ["redis-server"]' --change 'CMD ["--protected-mode", "no", "--dir", "/data", "--appendonly", "yes"]' \
