@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import cycle
@@ -24,15 +25,17 @@ PR_SET_PDEATHSIG = 1
 PORTS = range(17_000, 29_000)
 """Below what kernels give to clients (Linux from 32768, macOS from 49152) and to NodePorts (from 30000)."""
 PORT_STRIDE = 3_571
+MOST_HELD = 100
 
 
 def free_port() -> int:
-    """A port of loopback on which nobody listens now, and which this process has not been given before.
+    """A port of loopback on which nobody listens now, and which this process has not been given before, nor another
+    one that asks here a moment ago.
 
     Not one of those that the kernel gives to whoever connects (or asks for port 0): by the time that a server takes
     it, it would now and then be somebody's.
     """
-    return next(port for port in _ports() if _free(port))
+    return next(port for port in _ports() if _taken(port))
 
 
 @cache
@@ -42,13 +45,26 @@ def _ports() -> Iterator[int]:
     return cycle((*PORTS[begin:], *PORTS[:begin]))
 
 
-def _free(port: int) -> bool:
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: what has just been closed is free
-        try:
-            s.bind((HOST, port))
-        except OSError:
-            return False
+@cache
+def _held() -> deque[socket.socket]:
+    """The ports that were given last, until their servers listen, and while they start again."""
+    return deque()
+
+
+def _taken(port: int) -> bool:
+    """Whether it was free. Then it is bound here, so that no other process finds it free; Linux lets a server that
+    says SO_REUSEADDR, as all do, listen there all the same."""
+    s = socket.socket()
+    try:
+        s.bind((HOST, port))
+    except OSError:
+        s.close()
+        return False
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held = _held()
+    held.append(s)
+    while len(held) > (MOST_HELD if sys.platform.startswith("linux") else 0):
+        held.popleft().close()
     return True
 
 

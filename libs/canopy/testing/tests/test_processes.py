@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,12 @@ def test_a_port_is_given_once_is_free_and_is_none_that_the_kernel_gives_to_clien
         given = [free_port() for _ in range(50)]
         assert len(set(given)) == 50 and taken.getsockname()[1] not in given
         assert all(1024 < port < 30_000 for port in given)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a port that is held cannot be listened on")
+def test_a_port_that_was_given_is_nobody_elses_before_its_server_listens_and_while_that_starts_again() -> None:
+    port = free_port()
+    for _ in range(2):
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind((HOST, port))
+        socket.create_server((HOST, port)).close()
