@@ -15,6 +15,7 @@ from canopy.testing.processes import Process, environment
 from canopy.testing.servers import nats_binary
 
 NODE = "edge-outside"
+READY_SECONDS = 120.0
 HUB_NAME = "localhost"
 """The hub knows itself by it (`canopy secrets --hub-names`): its leaf port is handed on from a port of this machine."""
 LINK = Path(__file__).parents[2] / "deploy/k8s/overlays/dev/link.py"
@@ -81,7 +82,7 @@ class Outside:
         if not leaf.running:
             await until("edgeidentity has written the leaf's configuration", self._configured, 30)
             leaf.spawn()
-        await units.ready()
+        await units.ready(READY_SECONDS)
         return self.edge
 
     async def _configured(self) -> bool:

@@ -90,13 +90,14 @@ async def create(name: str, on: str, level: str = "") -> None:
 
 
 async def until(what: str, condition: Callable[[], Any], seconds: float) -> Any:
-    """What the coroutine function gives, once it is true; fails with the last. A kubectl that refuses is false."""
+    """What the coroutine function gives, once it is true; fails with the last. A kubectl that refuses, or hangs
+    at a pod that is going, is false."""
     began, last = time.monotonic(), None
     while True:
         try:
             if last := await condition():
                 return last
-        except k.Refused as refused:
+        except (k.Refused, TimeoutError) as refused:
             last = str(refused)
         if time.monotonic() - began > seconds:
             raise AssertionError(f"not after {seconds:g} s: {what}; last seen: {last}")
