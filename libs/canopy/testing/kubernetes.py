@@ -23,6 +23,7 @@ from canopy.kube.resource import DEVICE_MODELS, DEVICE_STATUSES, DEVICES, EVENTS
 from canopy.kubeserve.certificates import write_private
 from canopy.kubeserve.server import KubeServe
 from canopy.testing.apiserver import OWN_CLUSTER
+from canopy.testing.child import free_port
 from canopy.testing.servers import Link
 from canopy.testing.wait import until
 
@@ -60,7 +61,7 @@ async def api_server(subject: str, directory: Path) -> AsyncIterator[ApiServer]:
 
 @asynccontextmanager
 async def _embedded(directory: Path) -> AsyncIterator[ApiServer]:
-    running = await KubeServe(directory).__aenter__()
+    running = await KubeServe(directory, free_port()).__aenter__()  # one that nobody else is given while it is away
 
     @asynccontextmanager
     async def away() -> AsyncIterator[None]:

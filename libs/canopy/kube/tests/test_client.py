@@ -28,6 +28,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 @asynccontextmanager
 async def answering(answer: bytes, tmp_path: Path, keep_open: bool = False) -> AsyncIterator[Kube]:
+    """A client of who says `answer`; it soon has enough of who says no more and does not hang up."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
@@ -41,7 +43,7 @@ async def answering(answer: bytes, tmp_path: Path, keep_open: bool = False) -> A
     named = {"clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}], "users": []}
     context = {"contexts": [{"name": "x", "context": {"cluster": "c", "user": ""}}], "current-context": "x"}
     (tmp_path / "config").write_text(json.dumps(named | context))
-    kube = await connect(tmp_path / "config", timeouts=Timeouts(call_seconds=0.3, watch_grace_seconds=0.2))
+    kube = await connect(tmp_path / "config", timeouts=Timeouts(0.3, 0.2) if keep_open else None)
     try:
         yield kube
     finally:

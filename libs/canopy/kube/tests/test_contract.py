@@ -436,11 +436,13 @@ async def test_every_change_of_a_burst_is_seen_in_order(kube: Kube, namespace: s
 
 # --- leaders ----------------------------------------------------------------------------------------------------------
 SHORT = LeaderSettings(lease_seconds=1.0, renew_deadline_seconds=0.7, retry_seconds=0.1)
+STEADY = LeaderSettings(lease_seconds=3.0, renew_deadline_seconds=2.5, retry_seconds=0.1)
+"""On a busy machine too a leader renews in time."""
 
 
 @asynccontextmanager
 async def replica(kube: Kube, namespace: str, identity: str, **options: Any) -> Any:
-    leader = Leader(kube, namespace, "lead", identity, settings=SHORT, **options)
+    leader = Leader(kube, namespace, "lead", identity, **{"settings": SHORT, **options})
     task = asyncio.create_task(leader.run())
     try:
         yield leader, task
@@ -456,10 +458,11 @@ async def led_by(leader: Leader) -> None:
 
 async def test_one_replica_leads_and_hands_over_when_it_stops(kube: Kube, namespace: str) -> None:
     said: list[str] = []
-    async with replica(kube, namespace, "a", on_stopped=lambda: said.append("a stopped")) as (a, task):
+    a_stops, b_starts = (lambda: said.append("a stopped")), (lambda: said.append("b started"))
+    async with replica(kube, namespace, "a", settings=STEADY, on_stopped=a_stops) as (a, task):
         await led_by(a)
-        async with replica(kube, namespace, "b", on_started=lambda: said.append("b started")) as (b, _):
-            await asyncio.sleep(1.5)  # longer than the lease: b must not get it while a renews
+        async with replica(kube, namespace, "b", settings=STEADY, on_started=b_starts) as (b, _):
+            await asyncio.sleep(3.5)  # longer than the lease: b must not get it while a renews
             assert a.is_leader and not b.is_leader
             task.cancel()
             await led_by(b)
@@ -489,7 +492,7 @@ async def test_a_leader_whose_lease_was_taken_stops(kube: Kube, namespace: str) 
 
 async def test_a_renewal_out_of_turn_gives_the_newest_revision(kube: Kube, namespace: str) -> None:
     revisions: list[int] = []
-    async with replica(kube, namespace, "a", on_renewed=revisions.append) as (a, _):
+    async with replica(kube, namespace, "a", settings=STEADY, on_renewed=revisions.append) as (a, _):
         await led_by(a)
         before = a.revision
         mark = await a.renew_now()

@@ -32,7 +32,7 @@ _OWN_TO_EACH = (
     (r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),
     (r'(resourceVersion"?: )"\d+"', r"\1VERSION"),
     (r"(Resource Version: +)\d+", r"\1VERSION"),
-    (r"\b\d+(m\d+)?s\b", "AGE"),
+    (r"\b(\d+m)?\d+s\b|\b\d+m\b", "AGE"),  # 119s, 2m, 2m1s, 10m
     (r"/(LIVE|MERGED)-\d+", r"/\1"),
     (r"\b20\d\d-\d\d-\d\d [\d:.]+ [-+]\d{4}", "TIME"),
     (r" +", " "),  # columns are as wide as the ages in them

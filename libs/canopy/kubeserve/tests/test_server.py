@@ -20,10 +20,11 @@ from canopy.kube.errors import Forbidden, Gone, KubeError, NotFound, Refused, Un
 from canopy.kube.informer import Informer, InformerSettings
 from canopy.kube.resource import DEVICE_STATUSES, DEVICES, EVENTS, NAMESPACES, Resource
 from canopy.kubeserve.garbage import over
-from canopy.kubeserve.server import KubeServe
+from canopy.kubeserve.server import STOP_LIMIT_SECONDS, KubeServe
 from canopy.kubeserve.state import State
 from canopy.kubeserve.stored import encode
 from canopy.store.errors import DatabaseInUse
+from canopy.testing.child import free_port
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
@@ -132,8 +133,8 @@ async def test_a_restored_older_database_makes_informers_list_again(tmp_path: Pa
     async with serving(tmp_path / "old") as (old, kube):
         await kube.create(DEVICES, "default", device("old"))
         token = old.token
-    async with serving(tmp_path / "new", token=token) as (server, kube):
-        port = int(server.url.rpartition(":")[2])
+    port = free_port()
+    async with serving(tmp_path / "new", port=port, token=token) as (_, kube):
         for name in ("n1", "n2", "n3"):
             await kube.create(DEVICES, "default", device(name))
     (tmp_path / "old" / "token").write_text(token)
@@ -251,7 +252,7 @@ async def test_too_large_a_body_is_refused(tmp_path: Path) -> None:
 async def test_the_server_stops_soon_although_someone_watches(tmp_path: Path) -> None:
     async with serving(tmp_path) as (server, kube):  # noqa: SIM117
         async with kube.watch(DEVICES, revision=(await kube.list(DEVICES)).revision, timeout_seconds=600) as events:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(STOP_LIMIT_SECONDS - 1):
                 await server.__aexit__()
                 assert [e async for e in events if e.type != "BOOKMARK"] == []
 
