@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from canopy.testing.child import HOST, free_port
+from canopy.testing.processes import birth
 from canopy.testing.servers import Link, NatsServer, NoServer, nats_binary
 from canopy.testing.wait import until
 from canopy.testing.world import open_world
@@ -47,13 +48,8 @@ async def test_a_server_dies_with_its_parent(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, timeout=30
     )
     child = int(done.stdout)
-    await until(lambda: not _alive(child))
+    await until(lambda: not birth(child))
     assert done.returncode == -signal.SIGKILL
-
-
-def _alive(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and b") Z " not in stat.read_bytes()
 
 
 def test_the_binary_is_found() -> None:

@@ -22,7 +22,7 @@ async def test_two_replicas_of_the_cloud_serve_and_one_may_be_killed(tmp_path: P
             async def heard() -> bool:
                 return any(node["online"] and node["ready"] for node in (await api.get("nodes"))["nodes"])
 
-            await until(heard, 30)
+            await until(heard, 60)
             assert [node["metadata"]["name"] for node in await kube.all("Node")] == ["edge-1"]
         assert system.unit("devicetwin") is system.node().edge["edge"]
     assert not any(birth(pid) for pid, _ in pids.values())
