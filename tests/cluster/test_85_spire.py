@@ -7,7 +7,7 @@ import json
 import kubectl as k
 import pytest
 import yaml
-from installation import K8S, WORKLOADS, Installation, rolled_out
+from installation import K8S, WORKLOADS, Installation, rolled_out, until_ready
 from world import until, until_shown
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -73,6 +73,7 @@ def _asking(user: int, node: str) -> k.Json:
 
 
 async def test_without_spire_and_without_one_spire_integration_devices_go_on(canopy: Installation) -> None:
+    await until_ready(k.CLOUD, "spire-integration", 2)
     model, device = yaml.safe_load_all(LIGHT.read_text().replace("NODE", await canopy.node()))
     await k.apply(model, device)
     await _flip("true")
