@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiomqtt
-from talk import Talk, device, subscribed
+from talk import BACK_SECONDS, Talk, device, subscribed
 
 from canopy.contracts import admin as words
 from canopy.contracts.admin import AdminAnswer
@@ -61,6 +61,8 @@ class Device:
                         while left:
                             await report(talk, left[0])
                             del left[0]
+                        return
+                await asyncio.sleep(BACK_SECONDS)
 
     async def held(self) -> dict[str, str]:
         """What its twin holds, as it is told: values by key."""

@@ -125,6 +125,8 @@ async def test_a_killed_leaf_lets_devices_in_when_devicetwin_has_its_position_an
     await leaf.start()
     await asyncio.gather(*coming)
 
+    config = world.system.home().identity / "nats.conf"
+    await until(lambda: "/device/" not in config.read_text())  # it names them while the leaf reads it, just now
     await asyncio.gather(leaf.kill(), *(process.kill() for process in world.edge))
     await leaf.start()
     for one in world.devices:
@@ -193,6 +195,7 @@ async def test_a_revoked_node_is_cut_off_and_kept_out_until_it_is_restored_and_t
     await world.stories.api.call("POST", f"nodes/{SECOND}/restore", {"reason": "found again"})
     await world.arrived(["out"], 15, [far])
 
+    await until(lambda: world.records(what="restoration"))
     told = (await canopy(world, "audit", "--since", "1h", "--limit", "2000"))["records"]
     done = {(r["what"], whom) for r in told if r["outcome"] == "ok" for whom in (r["who"], r["subject"])}
     nodes, cloud = (f"spiffe://{TRUST_DOMAIN}/{what}" for what in ("node", "cloud"))
