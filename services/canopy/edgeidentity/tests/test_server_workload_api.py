@@ -151,25 +151,15 @@ async def test_the_real_spire_agents_client_fetches_and_verifies_it(open_node: A
     async with served(open_node) as (node, server, _):
         folder = node.directory / "fetched"
         folder.mkdir()
-        command = [programs / "spire-agent", "api", "fetch", "x509", "-socketPath", server.socket, "-write", folder]
+        client, patient = programs / "spire-agent", ("-socketPath", server.socket, "-timeout", "20s")
+        command = [client, "api", "fetch", "x509", *patient, "-write", folder]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30)
         assert done.returncode == 0, done.stdout + done.stderr
         assert app(node, "camera") in done.stdout
         assert {p.name for p in folder.iterdir()} >= {"svid.0.pem", "svid.0.key", "bundle.0.pem"}
         verify = ["openssl", "verify", "-CAfile", folder / "bundle.0.pem", folder / "svid.0.pem"]
         assert (await asyncio.to_thread(subprocess.run, verify, capture_output=True, timeout=30)).returncode == 0
-        watch = [
-            programs / "spire-agent",
-            "api",
-            "validate",
-            "jwt",
-            "-socketPath",
-            server.socket,
-            "-audience",
-            "a",
-            "-svid",
-            "x",
-        ]
+        watch = [client, "api", "validate", "jwt", *patient, "-audience", "a", "-svid", "x"]
         refused = await asyncio.to_thread(subprocess.run, watch, capture_output=True, text=True, timeout=30)
         assert refused.returncode and "nimplemented" in refused.stderr + refused.stdout
 
