@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator
 
 import aiomqtt
-from talk import device
+from talk import device, subscribed
 
 from canopy.testing.wait import until
 
@@ -49,7 +49,7 @@ class Counting:
             try:
                 client = aiomqtt.Client("localhost", self._port, identifier=self.name, timeout=3, tls_context=self._tls)
                 async with client, asyncio.TaskGroup() as tasks:
-                    await client.subscribe(f"{device(self.name)}/twin/update/result", qos=1)
+                    await subscribed(client, [f"{device(self.name)}/twin/update/result"])
                     self.refused = ""
                     tasks.create_task(self._hear(client))
                     tasks.create_task(self._count(client))
