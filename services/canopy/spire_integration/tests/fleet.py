@@ -12,6 +12,8 @@ import msgspec
 
 from canopy.bus import Bus, Connection
 from canopy.bus.environment import Environment
+from canopy.bus.jsapi import StreamError
+from canopy.bus.outcome import AskFailed
 from canopy.bus.streams import LastValues
 from canopy.bus.system import System
 from canopy.contracts import catalogue as c
@@ -112,7 +114,11 @@ class Fleet:
         """The first record in the stream that has all these; waits for it. A text need only be in it."""
 
         async def found():
-            for value in await LastValues(env.bus(NAME), "AUDIT").under(c.AUDIT.wild()):
+            try:
+                values = await LastValues(env.bus(NAME), "AUDIT").under(c.AUDIT.wild())
+            except (AskFailed, StreamError, TimeoutError):  # it is still being made, or its server is busy
+                return None
+            for value in values:
                 record = msgspec.json.decode(value.data, type=AuditRecord)
                 if all(_fits(getattr(record, name), wanted) for name, wanted in like.items()):
                     return record

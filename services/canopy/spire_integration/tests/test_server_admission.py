@@ -68,10 +68,12 @@ async def test_a_revoked_node_is_out_within_seconds_and_stays_out_until_it_is_le
         assert (await fleet.audit(env, what="revocation", subject=name)).who == "an operator"
         (listed,) = (await bus.ask(c.IDENTITY_NODES, NodesAsk(), timeout=5)).nodes
         assert listed.node == name and listed.revoked_at and listed.revoked_by == "an operator"
-        assert await is_in("edge-2") and await is_out()
+        await until(lambda: is_in("edge-2"))  # a server that answers late is left out
+        assert await is_out()
         await fleet.revoke(bus, name, restore=True)
         await until(is_in)
-        assert {e.metrics.gauge("canopy_spire_integration_revoked")._read() for e in (env, other)} == {0}
+        revoked = [e.metrics.gauge("canopy_spire_integration_revoked") for e in (env, other)]
+        await until(lambda: not any(gauge._read() for gauge in revoked))  # one of them let it in
 
         assert not (await fleet.knock(None)).is_in
         for replica in (env, other):

@@ -36,6 +36,11 @@ CONTEXT = joinroot.server_context(joinroot.endpoint(ROOT, TD, CLOCK.now_ms() / 1
 CLIENT = joinroot.client_context(ROOT.certificate_pem)
 
 
+def head(path: str, length: int = 0, *headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {length}", "Connection: close", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
 class Place:
     """An endpoint that is up."""
 
@@ -56,8 +61,11 @@ class Place:
         return await asyncio.open_connection("127.0.0.1", port, ssl=CLIENT if tls else None)
 
     async def sent(self, data: bytes, tls: bool = True) -> bytes:
-        """What comes back until the end."""
-        reader, writer = await self.open(tls)
+        """What comes back until the end; nothing where it is cut off, in the handshake too."""
+        try:
+            reader, writer = await self.open(tls)
+        except OSError:
+            return b""
         try:
             writer.write(data)
             await writer.drain()
@@ -69,8 +77,7 @@ class Place:
             writer.transport.abort()
 
     async def posted(self, path: str, body: bytes, *headers: str) -> tuple[int, Any]:
-        lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", "Connection: close", *headers]
-        answer = await self.sent("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        answer = await self.sent(head(path, len(body), *headers) + body)
         return int(answer.split(b" ")[1]), msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])
 
 
@@ -169,12 +176,15 @@ async def test_who_is_slow_or_says_half_is_cut_off_and_others_are_served(tmp_pat
         slow = [here.sent(data, tls) for data in half for tls in (True, False)]
         assert {answer[:12] for answer in await asyncio.gather(*slow)} <= {b"", b"HTTP/1.1 400"}
         await until(lambda: here.door.connections == 0)
-        status, _ = await here.posted(words.NONCE, b"")
-        assert status == 200
+
+        async def served() -> bool:
+            return b" 200 OK" in await here.sent(head(words.NONCE))
+
+        await until(served)  # who is not slow; on a busy machine that may take several times
 
 
 async def test_one_address_has_its_share_of_connections_and_its_pace(tmp_path: Path) -> None:
-    async with place(tmp_path, Limits(1, 3), per_address=4, connections=8) as here:
+    async with place(tmp_path, Limits(0.01, 3), per_address=4, connections=8) as here:
         held = [await here.open() for _ in range(4)]
         with pytest.raises((OSError, EOFError)):
             await here.open()

@@ -96,7 +96,7 @@ async def test_while_the_authority_is_away_the_hub_goes_on_and_a_lost_volume_for
         await until(lambda: refused.value(why="revoked") > before)
         assert await (await fleet.system()).connections(str(ids.node(TD, "edge-1"))) == []
         async with fleet.replica() as other:
-            assert other.metrics.gauge("canopy_spire_integration_revoked")._read() == 1
+            await until(lambda: other.metrics.gauge("canopy_spire_integration_revoked")._read() == 1)
             await until(lambda: other.metrics.gauge("canopy_spire_integration_joined")._read() == 2)
 
 
