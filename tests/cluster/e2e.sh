@@ -15,10 +15,12 @@ command -v kubectl >/dev/null || { echo "no kubectl here: apt-get install kubern
 if [ "$KUBECONFIG" = "$kubeconfig" ]; then
   # Where images can be pulled, `make images` makes no Redis: the one of the manifests gets the name that the overlay gives.
   engine=${CANOPY_ENGINE:-$(command -v docker || command -v podman || true)}
+  lent=
   if [ -n "$engine" ] && ! "$engine" image inspect canopy/redis:dev >/dev/null 2>&1; then
     redis=$(sed -n 's/^ *image: \(redis:.*\)$/\1/p' "$here/../../deploy/k8s/base/redis/workload.yaml")
-    "$engine" pull --quiet "$redis" >/dev/null && "$engine" tag "$redis" canopy/redis:dev
+    "$engine" pull --quiet "$redis" >/dev/null && "$engine" tag "$redis" canopy/redis:dev && lent=1
   fi
   "$here/load.sh" $(printf "canopy/%s:dev " "${images[@]}")
+  [ -z "$lent" ] || "$engine" rmi canopy/redis:dev >/dev/null  # the name alone: `make e2e` starts the two differently
 else echo "the nodes of this cluster must have the images canopy/{$(IFS=,; echo "${images[*]}")}:dev" >&2; fi
 exec "$python" -m pytest -m cluster "$here" "$@"
