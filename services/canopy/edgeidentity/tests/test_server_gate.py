@@ -7,6 +7,7 @@ from typing import Any
 import aiomqtt
 import pytest
 
+from canopy.edgeidentity.leafward import Leafward
 from canopy.testing.wait import until
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("edgeidentity")]
@@ -81,7 +82,14 @@ async def _kept_out(node: Any, tls: Any) -> bool:
 async def test_the_gate_stays_open_when_edgeidentity_starts_again_and_closes_with_a_crash_of_the_leaf(
     open_node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("canopy.edgeidentity.leafward.LOOK_SECONDS", 0.5)
+    looks, look = asyncio.Event(), Leafward.look
+
+    async def looked(leafward: Leafward) -> None:
+        if looks.is_set():
+            await look(leafward)
+
+    monkeypatch.setattr("canopy.edgeidentity.leafward.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(Leafward, "look", looked)  # not before it has been seen that the devices are out
     node = await open_node()
     await node.meta.set("light")
     await node.start("edgeidentity", "devicetwin")
@@ -99,6 +107,7 @@ async def test_the_gate_stays_open_when_edgeidentity_starts_again_and_closes_wit
         assert node.folders.config.read_text() == closed
     node.leaf.reload()  # an operator's SIGHUP reads what lies on the disk: no device
     await until(lambda: _kept_out(node, light))
+    looks.set()
     await until(lambda: node.let_in("light", light))
     await node.stop("edgeidentity")
     await node.leaf.restart(kill=True)
