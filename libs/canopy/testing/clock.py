@@ -5,7 +5,7 @@ import heapq
 import itertools
 import math
 
-DEADLINE_SECONDS = 5.0
+DEADLINE_SECONDS = 20.0
 ROUNDS_TO_SETTLE = 20
 
 

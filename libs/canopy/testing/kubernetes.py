@@ -28,6 +28,7 @@ from canopy.testing.servers import Link
 from canopy.testing.wait import until
 
 CLUSTER = "cluster"
+EMPTY_SECONDS = 60.0
 EMPTIED = (DEVICES, DEVICE_MODELS, DEVICE_STATUSES, NODES, LEASES, EVENTS)
 SERVERS_OWN = ("apiserver-", "kubernetes.")
 """How the names of a real API server's own Lease and Events begin."""
@@ -123,7 +124,7 @@ async def _empty(kube: Kube) -> None:
     async def emptied() -> bool:
         return sum([await _deleted(kube, resource) for resource in EMPTIED]) == 0
 
-    await until(emptied)
+    await until(emptied, EMPTY_SECONDS)
 
 
 async def _deleted(kube: Kube, resource: Resource) -> int:

@@ -28,7 +28,7 @@ from canopy.testing.servers import NAME, Link, RunningHub, RunningLeaf, hub
 
 NODE = "edge.1"
 OTHER = "edge-2"
-START_SECONDS = 20.0
+START_SECONDS = 40.0
 HUB_FILES = "hub-identity"
 Deciding = Callable[[HubKeys], Answers]
 

@@ -127,7 +127,7 @@ async def test_a_crash_is_logged_with_its_traceback(caplog: pytest.LogCaptureFix
     clock = FrozenClock()
     async with running(Crashing(clock, crash), clock=clock):
         await clock.until_sleeping()
-    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR and r.name == "canopy.run"]
     assert (record.getMessage(), record.exc_info is not None) == ("crashing crashed", True)
 
 
