@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from canopy.bus import Bus, Place, Reject, Retry
@@ -85,9 +84,10 @@ async def _parts(world: World) -> tuple[FakeCloud, Edge]:
 async def test_it_says_hello_beats_and_says_that_the_link_is_up(world: World) -> None:
     cloud, edge = await _parts(world)
     async with running(await _edgehub(world)):
-        await until(lambda: edge.up and len(cloud.beats) > 2)
+        await until(lambda: edge.up and len({b.n for b in cloud.beats}) > 2)
         assert cloud.hellos[0].labels == {"site": "a"} and cloud.hellos[0].version
-        assert [b.n for b in cloud.beats] == sorted({b.n for b in cloud.beats}) and cloud.beats[0].hash == "h1"
+        numbers = [b.n for b in cloud.beats]  # an answer that comes late on a busy machine makes a repeat
+        assert numbers == sorted(numbers) and len(set(numbers)) > 2 and cloud.beats[0].hash == "h1"
         assert {b.session for b in cloud.beats} == {edge.links[-1].session}
 
 
@@ -271,12 +271,12 @@ async def test_it_starts_before_the_cloud_and_outlives_its_leaf(world: World) ->
 
 
 async def test_run_may_be_called_again(world: World) -> None:
-    cloud, edge = await _parts(world)
+    _, edge = await _parts(world)
     unit = await _edgehub(world)
     async with running(unit):
         await until(lambda: edge.up)
+        first = edge.links[-1].session
     edge.links.clear()
     async with running(unit):
         await until(lambda: edge.up)
-        assert len(cloud.hellos) == 2
-        assert msgspec.json.encode(edge.links[-1].session)
+        assert edge.links[-1].session > first
