@@ -14,6 +14,8 @@ from canopy.sync.down import Follower
 from canopy.testing.wait import until
 
 pytestmark = pytest.mark.server
+GARBAGE_SECONDS = 60.0
+"""Kubernetes takes a DeviceStatus away with its Device, and its collector is busy with itself when it is young."""
 
 
 def names(message):
@@ -45,9 +47,9 @@ async def test_a_moved_device_leaves_one_node_for_the_other(cloud):
         await until(lambda: cloud.pushes)
         cloud.pushes.clear()
         await cloud.move("d", "b")
-        await until(lambda: {n for n, p in cloud.pushes if p.puts or p.deletes} == {"a", "b"})
-        pushes = dict(cloud.pushes)
-        assert len(pushes["a"].deletes) == 2 and names(pushes["b"]) == ["d", "m"]
+        left = await until(lambda: next((p for n, p in cloud.pushes if n == "a" and p.deletes), None))
+        came = await until(lambda: next((p for n, p in cloud.pushes if n == "b" and p.puts), None))
+        assert len(left.deletes) == 2 and names(came) == ["d", "m"]
         assert names(await cloud.page("a")) == [] and names(await cloud.page("b")) == ["d", "m"]
 
 
@@ -61,7 +63,7 @@ async def test_a_device_made_anew_under_the_same_name_is_another_entry_and_inher
         second = await cloud.device()
         await until(lambda: _other(cloud, before))
         await until(lambda: _none(cloud.recorded()))
-        assert await cloud.value() is None
+        await until(lambda: _none(cloud.value()), GARBAGE_SECONDS)
         await cloud.report("2", second["metadata"]["uid"])
         assert await until(lambda: _is(cloud, "2"))
         owner = (await cloud.got(DEVICE_STATUSES))["metadata"]["ownerReferences"][0]
@@ -232,7 +234,7 @@ async def _other(cloud, before):
 
 
 async def _owned(cloud):
-    return bool((await cloud.got(DEVICE_STATUSES))["metadata"].get("ownerReferences"))
+    return bool((await cloud.got(DEVICE_STATUSES) or {"metadata": {}})["metadata"].get("ownerReferences"))
 
 
 async def _reason(cloud, reason):
