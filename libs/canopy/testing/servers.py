@@ -195,8 +195,8 @@ class Link:
         """Let through (again), on the same port as before."""
         self._flowing.set()
         if self._listener is None:
+            self.port = self.port or free_port()  # none that the kernel gives to somebody else while this one is cut
             self._listener = await asyncio.start_server(self._accept, HOST, self.port)
-            self.port = self._listener.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """Close what is open, refuse what comes."""
@@ -220,6 +220,10 @@ class Link:
             onward_reader, onward = await asyncio.open_connection(HOST, self.target)
         except OSError:
             writer.transport.abort()
+            return
+        if self._listener is None:  # cut meanwhile
+            writer.transport.abort()
+            onward.transport.abort()
             return
         self._writers |= {writer, onward}
         for source, sink in ((reader, onward), (onward_reader, writer)):

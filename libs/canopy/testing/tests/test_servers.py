@@ -74,6 +74,19 @@ async def test_a_cut_link_refuses_and_a_joined_one_lets_through_on_the_same_port
     server.close()
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_has_only_just_come_does_not_get_through_a_link_that_is_cut(turns: int) -> None:
+    server = await asyncio.start_server(_echo, HOST, 0)
+    link = await Link.open(server.sockets[0].getsockname()[1])
+    reader, writer = await asyncio.open_connection(HOST, link.port)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await link.cut()
+    assert not await asyncio.wait_for(_tail(reader), 10)
+    writer.close()
+    server.close()
+
+
 async def test_a_frozen_link_keeps_its_connections_and_passes_nothing() -> None:
     server = await asyncio.start_server(_echo, HOST, 0)
     link = await Link.open(server.sockets[0].getsockname()[1])
