@@ -130,7 +130,7 @@ class FakeHub:
         await self._bus.say(c.HUB_WANT, Nothing(), channel=c.UP_CHANNEL)
 
     async def summary(self) -> Summary:
-        return await self._bus.ask(c.TWIN_SUMMARY, Nothing())
+        return await self._bus.ask(c.TWIN_SUMMARY, Nothing(), timeout=5)
 
     async def _report(self, batch: ReportBatch, place: Place[ReportBatch]) -> ReportResults:
         if self.verdict != "ok":

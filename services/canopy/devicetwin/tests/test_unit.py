@@ -239,7 +239,7 @@ async def test_a_state_that_changed_while_it_was_on_its_way_goes_up_at_once(node
         await until(lambda: node.hub.reports)
         await one.update({"t": actual("2")})
         node.hub.answers.set()
-        await until(lambda: node.hub.value("d1", "t") == "2", 5)
+        await until(lambda: node.hub.value("d1", "t") == "2")
 
 
 async def test_a_mapper_is_answered_when_its_report_is_stored_and_hears_deltas(node: Any, make: Any) -> None:

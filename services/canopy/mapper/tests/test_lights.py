@@ -17,6 +17,7 @@ from canopy.mapper.runner import Runner
 from canopy.mapper.sdk import Config, DeviceView, PropertyView
 from canopy.runtime.clock import SystemClock
 from canopy.testing import light
+from canopy.testing.child import free_port
 
 pytestmark = pytest.mark.server
 DEADLINE_SECONDS = 20.0
@@ -89,7 +90,7 @@ async def mapped(port: int) -> AsyncIterator[tuple[Runner, Twin]]:
 
 
 async def test_fifty_lights_on_a_line_follow_a_hand_and_a_wish_and_come_back_after_a_kill() -> None:
-    child, port = await started(0)
+    child, port = await started(free_port())
     try:
         async with mapped(port) as (runner, twin):
             await twin.until(lambda: list(twin.states.values()).count("online") == LIGHTS)

@@ -46,7 +46,7 @@ class Reader:
         follower = Follower()
         try:
             while follower.passing:
-                answer = await self.bus.ask(c.META_PAGE, follower.ask(most=3), channel="devices")
+                answer = await self.bus.ask(c.META_PAGE, follower.ask(most=3), timeout=5, channel="devices")
                 change = follower.judge(answer)
                 assert change is not None
                 follower.commit(change)
@@ -73,8 +73,8 @@ async def _edgehub(world: World) -> EdgeHub:
     return EdgeHub(await world.environment("edgehub"), quick, SystemClock(), random.Random(1))
 
 
-async def _meta(world: World) -> MetaManager:
-    return MetaManager(await world.environment("metamanager"), SETTINGS, SystemClock(), random.Random(2))
+async def _meta(world: World, settings: Settings = SETTINGS) -> MetaManager:
+    return MetaManager(await world.environment("metamanager"), settings, SystemClock(), random.Random(2))
 
 
 async def _cloud(world: World) -> FakeCloud:
@@ -116,7 +116,8 @@ async def test_a_push_is_there_at_once_and_said(world: World) -> None:
     cloud, reader = await _cloud(world), await _reader(world)
     a, b, b2 = put("a"), put("b"), put("b", "2")
     cloud.want(a, b)
-    async with running(await _meta(world)), running(await _edgehub(world)):
+    seldom = Settings(check_seconds=300)  # else the timer may bring it before the push does
+    async with running(await _meta(world, seldom)), running(await _edgehub(world)):
         await _shows(reader, digests(a, b))
         pages = len(cloud.pages)
         cloud.want(b2)

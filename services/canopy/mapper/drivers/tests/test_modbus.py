@@ -173,7 +173,7 @@ async def test_a_server_that_never_answers_is_given_up_in_time_and_reconnected_a
         for _ in range(4):
             with pytest.raises(DeviceUnreachable, match=r"no answer on 127.0.0.1:\d+ within 0.02 s"):
                 await driver.read(lamp, ALL)
-        assert silent.connections == 2
+        await until(lambda: silent.connections == 2)
     server.close()
 
 
