@@ -1,6 +1,7 @@
 """Child processes: they come up, end, come again, and say why when they do not."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from canopy.testing.child import HOST, _free, free_port, tail
+from canopy.testing.child import HOST, free_port, tail
 from canopy.testing.processes import NotReady, Process, birth, environment
 
 pytestmark = pytest.mark.server
@@ -64,10 +65,16 @@ def test_a_log_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     assert "empty" in tail(tmp_path / "empty")
 
 
+def _listening_beyond(port: int) -> socket.socket:
+    """On the next port that is free: another process may listen on some."""
+    while True:
+        port += 1
+        with contextlib.suppress(OSError):
+            return socket.create_server((HOST, port))
+
+
 def test_a_port_is_given_once_is_free_and_is_none_that_the_kernel_gives_to_clients() -> None:
-    port = free_port()
-    ahead = next(p for p in range(port + 1, port + 50) if _free(p))  # not what another process has just there
-    with socket.create_server((HOST, ahead)) as taken:
+    with _listening_beyond(free_port()) as taken:
         given = [free_port() for _ in range(50)]
         assert len(set(given)) == 50 and taken.getsockname()[1] not in given
         assert all(1024 < port < 30_000 for port in given)
