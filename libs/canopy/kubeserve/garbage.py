@@ -66,7 +66,8 @@ class Collector:
         self._collect(self._store.state.everything())
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), SWEEP_EVERY_SECONDS)
+                async with asyncio.timeout(SWEEP_EVERY_SECONDS):
+                    await self._wake.wait()
             except TimeoutError:
                 self._delete(over(self._store.state, self._clock.now(), self._event_ttl_seconds))
             self._wake.clear()

@@ -119,7 +119,8 @@ def _piece(text: bytes) -> Message:
 
 async def _wait(subscription: Subscription, seconds: float) -> None:
     try:
-        await asyncio.wait_for(subscription.more(), seconds)
+        async with asyncio.timeout(seconds):
+            await subscription.more()
     except TimeoutError:
         pass
 

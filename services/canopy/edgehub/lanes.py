@@ -35,7 +35,8 @@ class Lanes:
     async def page(self) -> AsyncIterator[None]:
         async with self._page:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._none_waits.wait(), self._patience_seconds)
+                async with asyncio.timeout(self._patience_seconds):
+                    await self._none_waits.wait()
             yield
 
     def _count(self, by: int) -> None:

@@ -68,7 +68,8 @@ class FakeSource:
     async def next(self, wait_seconds: float) -> list[Incoming]:
         if not (found := [m for m in self.messages if m.seq >= self._next]):
             try:
-                await asyncio.wait_for(self._woken.wait(), wait_seconds)
+                async with asyncio.timeout(wait_seconds):
+                    await self._woken.wait()
             except TimeoutError:
                 pass
         self._woken.clear()
