@@ -29,7 +29,9 @@ class Counting:
         try:
             yield self
         finally:
-            task.cancel()
+            while not task.done():  # a publish that ends just then swallows its cancelling: once is not enough
+                task.cancel()
+                await asyncio.wait({task}, timeout=1)
             await asyncio.gather(task, return_exceptions=True)
 
     async def goes_on(self, seconds: float = 30.0) -> int:
