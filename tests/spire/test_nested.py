@@ -30,7 +30,7 @@ from canopy.runtime.clock import SystemClock
 from canopy.runtime.settings import Shared
 from canopy.spire_integration.core import Believed
 from canopy.testing import spire
-from canopy.testing.child import HOST, free_port
+from canopy.testing.child import HOST, free_port, tail
 from canopy.testing.servers import NatsServer, RunningHub
 from canopy.testing.wait import until
 
@@ -42,6 +42,9 @@ EDGE, OTHER = ids.node(TD, "edge-9"), ids.node(TD, "edge-1")
 ME = f"unix:uid:{os.getuid()}"
 TTL_SECONDS = 13
 """The server puts the beginning 10 s back: half of the life is over after 2 s."""
+SUBSCRIBED_SECONDS = 8.0
+"""After it has come up: 5 s later, once, a nested server asks its upstream for the roots to come, and ends where nobody
+answers then."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +62,7 @@ async def test_a_nested_server_brings_its_node_to_the_hub_also_without_its_upstr
         await fleet.let_nest(BELOW, SITE, ME)
         nested = spire.spire_server(tmp_path / "nested", TD, upstream=(fleet, above))
         site = await stack.enter_async_context(nested)
+        came_up = time.monotonic()
         assert _shape(_documented()) in _shape((tmp_path / "nested" / "spire-server.conf").read_text())
         agent = await stack.enter_async_context(spire.spire_agent(tmp_path / "agent", site, SITES_AGENT))
         ours, theirs = [await stack.enter_async_context(closing(server.authority())) for server in (fleet, site)]
@@ -80,11 +84,13 @@ async def test_a_nested_server_brings_its_node_to_the_hub_also_without_its_upstr
             assert not await _is_let_in(tmp_path, hub, theirs, other)
             assert "below the fleet's" in _refusal(callout, other)
 
+        await until(lambda: time.monotonic() > came_up + SUBSCRIBED_SECONDS)
         await fleet.kill()
         away, told = time.time(), link.svid.serial
 
         def has_come_back() -> bool:
             nonlocal told
+            assert site.running, tail(site.log)
             if (newest := read_identity(node.folders.link).svid.serial) != told:  # as edgeidentity does
                 told = newest
                 leaf.reload()
