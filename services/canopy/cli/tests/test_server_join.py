@@ -109,7 +109,7 @@ async def test_one_command_joins_and_runs_a_node_and_starts_it_again(fleet: tupl
 
 async def is_examined(world: World, folder: Path) -> None:
     """While it runs: first all is well, then the hub goes."""
-    found = await until(lambda: all_well(folder), 30)
+    found = await until(lambda: all_well(folder), 60)
     assert {"clock", "join endpoint", "hub", "linked", "gateway"} <= found.keys()
     await world.hub.server.kill()
     found = await examined(folder)
