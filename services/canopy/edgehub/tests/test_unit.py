@@ -183,7 +183,7 @@ async def test_a_cut_link_is_said_at_once_and_its_return_within_seconds(world: W
         await world.links[NODE].join()
         began = asyncio.get_running_loop().time()
         await until(lambda: edge.up)
-        assert asyncio.get_running_loop().time() - began < 4
+        assert asyncio.get_running_loop().time() - began < 10
         assert cloud.sessions[NODE] > first and cloud.hellos[-1].seen == first
 
 

@@ -172,7 +172,7 @@ async def test_while_the_link_is_cut_the_set_is_served_and_afterwards_it_is_made
         await world.links[NODE].join()
         began = asyncio.get_running_loop().time()
         await _shows(reader, digests(put("b")))
-        assert asyncio.get_running_loop().time() - began < 5
+        assert asyncio.get_running_loop().time() - began < 10
 
 
 async def test_after_a_start_offline_it_serves_what_it_has(world: World) -> None:
