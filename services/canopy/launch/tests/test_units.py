@@ -1,5 +1,8 @@
 """The table of units, and which of them may share a process."""
 
+import subprocess
+import sys
+
 import pytest
 
 from canopy.contracts.roles import CLOUD_UNITS, EDGE_UNITS, EDGEIDENTITY, SPIRE_INTEGRATION
@@ -16,6 +19,29 @@ def test_the_table_has_every_unit_with_rights_on_its_plane() -> None:
 def test_every_unit_of_the_table_can_be_loaded(name: str) -> None:
     assert callable(UNITS[name].load())
     assert (UNITS[name].load_before() is not None) == (name in (SPIRE_INTEGRATION, EDGEIDENTITY))
+
+
+A_WHOLE_EDGE = """
+import sys
+import canopy.launch.process
+from canopy.launch.units import UNITS
+from canopy.mapper.load import by_protocol
+
+for row in UNITS.values():
+    if row.plane == "edge":
+        row.load(), row.load_before()
+by_protocol("modbus")
+print(*{name.partition(".")[0] for name in sys.modules}, *sys.modules)
+"""
+NOT_AT_THE_EDGE = "aiohttp fastapi google grpc kubernetes nkeys redis starlette typer uvicorn urllib3 urllib.request"
+ONLY_WITH_A_MODBUS_DEVICE = "pymodbus serial"
+
+
+def test_an_edge_has_in_its_memory_no_library_that_it_does_not_use() -> None:
+    said = subprocess.run([sys.executable, "-c", A_WHOLE_EDGE], capture_output=True, text=True, check=True).stdout
+    loaded = set(said.split())
+    assert "canopy.mapper.drivers.modbus" in loaded
+    assert not loaded & set(f"{NOT_AT_THE_EDGE} {ONLY_WITH_A_MODBUS_DEVICE}".split())
 
 
 def test_units_come_in_the_order_of_the_table() -> None:

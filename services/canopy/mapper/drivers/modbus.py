@@ -4,13 +4,13 @@ Properties that lie side by side are read with one request. A register that a de
 property; a device that does not answer is unreachable; a line that is down is everybody's on it.
 """
 
+import importlib.util
 import logging
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, ClassVar
-
-from pymodbus.constants import ExcCodes
 
 from canopy.mapper.drivers.modbus_config import Point, Station, Table, check, station
 from canopy.mapper.drivers.modbus_line import Line, Lines
@@ -37,14 +37,31 @@ _READS = {
     Table.HOLDING: "read_holding_registers",
     Table.INPUT: "read_input_registers",
 }
-_NOBODY = frozenset({int(ExcCodes.GATEWAY_PATH_UNAVIABLE), int(ExcCodes.GATEWAY_NO_RESPONSE)})
+
+
+class Refusal(IntEnum):
+    """Exception codes of the Modbus application protocol. Ours, so that pymodbus need not be loaded for their names."""
+
+    ILLEGAL_FUNCTION = 1
+    ILLEGAL_ADDRESS = 2
+    ILLEGAL_VALUE = 3
+    DEVICE_FAILURE = 4
+    ACKNOWLEDGE = 5
+    DEVICE_BUSY = 6
+    NEGATIVE_ACKNOWLEDGE = 7
+    MEMORY_PARITY_ERROR = 8
+    GATEWAY_PATH_UNAVAILABLE = 10
+    GATEWAY_NO_RESPONSE = 11
+
+
+_NOBODY = frozenset({Refusal.GATEWAY_PATH_UNAVAILABLE, Refusal.GATEWAY_NO_RESPONSE})
 
 
 class ModbusError(Exception):
     """The device answered with an exception code."""
 
     def __init__(self, code: int) -> None:
-        name = ExcCodes(code).name.replace("_", " ").lower() if code in set(ExcCodes) else "unknown"
+        name = Refusal(code).name.replace("_", " ").lower() if code in set(Refusal) else "unknown"
         super().__init__(f"the device answers with exception {code} ({name})")
         self.code = code
 
@@ -65,6 +82,8 @@ class ModbusDriver(Driver):
     protocol: ClassVar[str] = "modbus"
 
     def __init__(self, clock: Clock | None = None, rng: random.Random | None = None) -> None:
+        if importlib.util.find_spec("pymodbus") is None:  # it is loaded later, but missed at the start
+            raise ModuleNotFoundError("the package pymodbus is not installed here")
         chance = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._lines = Lines(
             clock or SystemClock(), lambda: Backoff(BACKOFF_FIRST_SECONDS, BACKOFF_MOST_SECONDS, chance)
@@ -97,7 +116,7 @@ class ModbusDriver(Driver):
         try:
             await _write(opened, point, encode(point.layout, point.count, value))
         except ModbusError as e:
-            if e.code == ExcCodes.ILLEGAL_VALUE:
+            if e.code == Refusal.ILLEGAL_VALUE:
                 raise BadValue(f"the device refuses it: {e}") from None
             raise PropertyFailed(str(e)) from None
 

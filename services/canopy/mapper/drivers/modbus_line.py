@@ -4,15 +4,12 @@ pymodbus connects and frames; when to connect again is decided here, because man
 """
 
 import asyncio
-import contextlib
 import importlib.util
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import Any, TypeAlias
 
-from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-
-from canopy.mapper.drivers.modbus_config import MAX_TIMEOUT_MS, LineAddress, SerialLine
+from canopy.mapper.drivers.modbus_config import LineAddress, SerialLine
 from canopy.mapper.sdk import BadConfig, DeviceUnreachable
 from canopy.runtime.backoff import Backoff
 from canopy.runtime.clock import Clock
@@ -22,7 +19,8 @@ Ask: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 SILENT_BEFORE_RECONNECT = 3
 """Requests in a row that nobody on the line answers, before the connection itself is held to be dead."""
-CONNECT_SECONDS = 3.0
+_CLIENT = "canopy.mapper.drivers.modbus_client"
+"""Loaded with the first connection, in a thread: what else this process does need not wait."""
 
 
 class Line:
@@ -37,6 +35,7 @@ class Line:
         self._why = ""
         self._silent = 0
         self._client: Any = None
+        self._library: Any = None
         self._one_at_a_time = asyncio.Lock()
 
     async def ask(self, ask: Ask, timeout_seconds: float) -> Any:
@@ -46,7 +45,7 @@ class Line:
             try:
                 async with asyncio.timeout(timeout_seconds):
                     answer = await ask(self._client)
-            except (TimeoutError, ModbusException, OSError) as e:
+            except (TimeoutError, OSError, self._library.ModbusException) as e:
                 raise self._failed(e, timeout_seconds) from None
             self._silent = 0
             return answer
@@ -67,8 +66,9 @@ class Line:
         if self.backs_off():
             raise DeviceUnreachable(f"the line {self.address} is down: {self._why}")
         self.disconnect()
-        client = _client(self.address)
-        if not await _connected(client):
+        self._library = await asyncio.to_thread(import_module, _CLIENT)
+        client = self._library.made(self.address)
+        if not await self._library.connected(client):
             client.close()
             self._why = "it cannot be connected"
             self._not_before = self._clock.monotonic() + self._backoff.next_seconds()
@@ -120,34 +120,6 @@ class Lines:
     def _forget_idle(self) -> None:
         """A line that backs off is kept though nobody holds it: the next one to come must not try at once."""
         self._lines = {k: line for k, line in self._lines.items() if line.users or line.backs_off()}
-
-
-async def _connected(client: Any) -> bool:
-    with contextlib.suppress(OSError, ModbusException):
-        return bool(await client.connect())
-    return False
-
-
-def _client(address: LineAddress) -> Any:
-    """Bounds of single requests are `Line.ask`'s; pymodbus neither repeats nor reconnects by itself."""
-    if isinstance(address, SerialLine):
-        return _serial_client(address)
-    return AsyncModbusTcpClient(
-        address.host, port=address.port, timeout=CONNECT_SECONDS, retries=0, reconnect_delay=0, name=str(address)
-    )
-
-
-def _serial_client(address: SerialLine) -> Any:
-    return AsyncModbusSerialClient(
-        address.port,
-        baudrate=address.baud_rate,
-        bytesize=address.data_bits,
-        parity=address.parity,
-        stopbits=address.stop_bits,
-        timeout=MAX_TIMEOUT_MS / 1000,
-        retries=0,
-        reconnect_delay=0,
-    )
 
 
 def _check_installed(address: LineAddress) -> None:
