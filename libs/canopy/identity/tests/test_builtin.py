@@ -118,7 +118,7 @@ async def test_away_for_longer_than_its_root_it_begins_anew(tmp_path):
     assert not set(new.roots_pem) & set(old.roots_pem)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-3, 3), max_size=12))
 def test_whatever_the_clock_does_it_can_sign(lives):
     """Steps of the clock, forwards and back, in lives of a root."""

@@ -147,7 +147,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ACTIONS)
 def test_no_mark_is_lost_and_no_interval_or_budget_is_broken(actions):
     """Seen to fail without `_again` (lost marks), with `free_at` not asked in `_put` (interval), and when `give_back`

@@ -120,7 +120,7 @@ def test_objects_go_back_when_the_cluster_was_resynced() -> None:
 ENTRIES = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.sampled_from("123"), max_size=30)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ENTRIES, ENTRIES, st.integers(1, 8), st.integers(1, 600))
 def test_one_pass_over_a_quiet_set_makes_equal(
     have: dict[str, str], wanted: dict[str, str], most: int, most_bytes: int

@@ -111,7 +111,7 @@ def walk(steps: list[str], decide: Decide) -> None:
     world.heal()
 
 
-@settings(max_examples=400, deadline=None, database=None)
+@settings(max_examples=400, database=None)
 @given(WALKS)
 def test_nothing_that_had_its_puback_is_skipped_and_nothing_older_replaces_a_newer(steps: list[str]) -> None:
     walk(steps, resume)

@@ -98,7 +98,7 @@ def rebuilt(devices, models, node):
     return HashedSet(s.put.entry for s in (*placed, *named) if s.put)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(STEPS, max_size=25))
 def test_the_kept_sets_equal_sets_built_anew_hash_included(steps):
     """Seen to fail: without `- 1` of the old place's model in `_put_device`; without `del users[node]`; when `_enter`

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from canopy.contracts.wire import MAX_STATE_BYTES, encode
@@ -223,7 +223,6 @@ WISHES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.dictionaries(KEYS, WISHES, max_size=4), max_size=12))
 def test_the_newest_value_wins_and_the_revision_only_rises(updates: list[dict[str, Any]]) -> None:
     device = Device("default", "d1", "u1", spec=MODEL)

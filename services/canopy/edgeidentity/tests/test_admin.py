@@ -68,7 +68,7 @@ async def test_whoever_is_neither_root_nor_we_is_refused_and_audited(
     ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.one_of(st.binary(max_size=300), st.sampled_from([b'{"ask":"who"', b"{" * 70_000, b'{"ask":"x"}'])))
 def test_whatever_comes_is_answered_or_ended_and_the_next_one_is_served(tmp_path: Path, data: bytes) -> None:
     async def knock() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from canopy.edgeidentity.core import (
@@ -102,7 +102,6 @@ EVENTS: list[Event] = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(EVENTS), max_size=30))
 def test_devices_are_let_in_only_to_a_run_in_which_devicetwin_took_its_position(events: list[Event]) -> None:
     state, taken = State(), ""
@@ -113,7 +112,6 @@ def test_devices_are_let_in_only_to_a_run_in_which_devicetwin_took_its_position(
         assert not isinstance(done, Reload) or done.form.gated or done.run == taken
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(EVENTS), max_size=30))
 def test_whatever_happened_it_comes_to_rest_open_with_the_newest_devices(events: list[Event]) -> None:
     state = State(guests=ONE)

@@ -1,7 +1,7 @@
 """CONNECT packets: what is read is what is written, and nothing else passes."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from canopy.edgeidentity import front_connect as m
@@ -52,7 +52,6 @@ def test_a_connect_is_known_as_too_long_before_it_has_come() -> None:
     assert m.size(b"\x10\x80") is None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_do_more_than_be_refused(data: bytes) -> None:
     for packet in (data, b"\x10" + bytes((min(127, len(data)),)) + data[:127]):
@@ -63,7 +62,6 @@ def test_no_bytes_do_more_than_be_refused(data: bytes) -> None:
         assert m.read(found.encoded()) == found
 
 
-@settings(deadline=None)
 @given(NAMES, NAMES, st.binary(max_size=60))
 def test_every_user_and_password_comes_through(client: str, user: str, password: bytes) -> None:
     connect = m.Connect(0x02 | m.USER | m.PASSWORD, 5, client, user, password)

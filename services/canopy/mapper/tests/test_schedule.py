@@ -1,6 +1,6 @@
 """Turns and lines."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from canopy.mapper.schedule import Schedule
@@ -57,7 +57,6 @@ def test_a_device_that_is_dropped_has_no_turn() -> None:
     assert s.take(9.0) == []
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20), st.booleans()), max_size=60))
 def test_no_line_ever_has_two_turns_and_nobody_is_forgotten(words: list[tuple[int, int, bool]]) -> None:
     s = Schedule()

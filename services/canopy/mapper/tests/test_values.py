@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from canopy.mapper import values
@@ -30,7 +30,6 @@ def test_a_value_is_said_without_noise(value: Value, text: str) -> None:
     assert values.text(value) == text
 
 
-@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
 def test_the_text_of_a_float_is_that_float(value: float) -> None:
     assert math.isclose(float(values.text(value)), value, rel_tol=1e-14, abs_tol=1e-300)

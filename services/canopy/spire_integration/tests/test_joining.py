@@ -272,7 +272,7 @@ TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(TEXTS, min_size=9, max_size=9))
 def test_whatever_is_asked_nobody_is_let_in(tmp_path_factory: Any, words: list[str]) -> None:
     cloud = Cloud(tmp_path_factory.mktemp("fuzz"), makers_pem=ROOT.certificate_pem)
@@ -288,7 +288,7 @@ def test_whatever_is_asked_nobody_is_let_in(tmp_path_factory: Any, words: list[s
     assert not cloud.nodes.held
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(at=st.integers(0, 2000), byte=st.integers(0, 255), more=st.binary(max_size=8))
 def test_a_csr_that_was_tampered_with_is_refused_or_means_the_same(at: int, byte: int, more: bytes) -> None:
     pem = Machine().csr()

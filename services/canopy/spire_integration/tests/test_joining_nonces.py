@@ -1,7 +1,7 @@
 """Nonces are good once and shortly, and asking for them costs nothing; limits are an address's own."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from canopy.spire_integration.joining_limits import Limits, network
@@ -30,7 +30,6 @@ def test_a_nonce_ends_and_one_of_another_key_is_none() -> None:
         nonces.check(Nonces(b"other").make(NOW), NOW)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_no_text_is_a_nonce(text: str) -> None:
     with pytest.raises(Refused):

@@ -4,7 +4,7 @@ import base64
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from canopy.mapper.drivers.registers import Kind, Layout, decode, encode
@@ -47,7 +47,6 @@ def test_words_are_read_as_their_layout_says(layout: Layout, words: list[int], v
         assert encode(layout, len(words), text(value)) == [int(w) for w in words]
 
 
-@settings(deadline=None)
 @given(st.data(), st.sampled_from(list(BOUNDS)), swaps, swaps)
 def test_whole_numbers_come_back_as_they_were_written(data: st.DataObject, kind: Kind, a: bool, b: bool) -> None:
     low, high, count = BOUNDS[kind]
@@ -56,14 +55,12 @@ def test_whole_numbers_come_back_as_they_were_written(data: st.DataObject, kind:
     assert decode(layout, encode(layout, count, str(value))) == value
 
 
-@settings(deadline=None)
 @given(st.integers(0, 65535), st.sampled_from([0.1, 0.01, 0.5, 2.0, 10.0, -0.1]))
 def test_what_was_read_with_a_scale_can_be_written_back(raw: int, scale: float) -> None:
     layout = Layout(Kind.UINT16, scale=scale)
     assert encode(layout, 1, text(decode(layout, [raw]))) == [raw]
 
 
-@settings(deadline=None)
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), swaps, swaps)
 def test_floats_of_32_bits_come_back(value: float, a: bool, b: bool) -> None:
     layout = Layout(Kind.FLOAT32, swap=a, word_swap=b)
@@ -72,21 +69,18 @@ def test_floats_of_32_bits_come_back(value: float, a: bool, b: bool) -> None:
     assert encode(layout, 2, repr(found)) == encode(layout, 2, repr(value)), "the short form is the same float"
 
 
-@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False), swaps, swaps)
 def test_floats_of_64_bits_come_back(value: float, a: bool, b: bool) -> None:
     layout = Layout(Kind.FLOAT64, swap=a, word_swap=b)
     assert decode(layout, encode(layout, 4, repr(value))) == value
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8), swaps, swaps)
 def test_texts_come_back(value: str, a: bool, b: bool) -> None:
     layout = Layout(Kind.STRING, swap=a, word_swap=b)
     assert decode(layout, encode(layout, 16, value)) == value
 
 
-@settings(deadline=None)
 @given(st.binary(min_size=8, max_size=8), swaps, swaps)
 def test_bytes_come_back(value: bytes, a: bool, b: bool) -> None:
     layout = Layout(Kind.BYTES, swap=a, word_swap=b)
@@ -94,7 +88,6 @@ def test_bytes_come_back(value: bytes, a: bool, b: bool) -> None:
     assert base64.b64decode(str(decode(layout, words))) == value
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**12 - 1))
 def test_bits_come_back(value: int) -> None:
     assert decode(Layout(Kind.BITS), encode(Layout(Kind.BITS), 12, str(value))) == value
