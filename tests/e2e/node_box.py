@@ -23,11 +23,11 @@ from canopy.identity.identity import BUNDLE_FILE, SVID_FILE, Identity
 from canopy.identity.svid import Bundle, Svid
 from canopy.testing.child import free_port
 from canopy.testing.clients import FleetClient
+from canopy.testing.servers import LEAF_GO
 from canopy.testing.wait import until
 
 HERE = Path(__file__).parent
 MQTT, CLIENTS, LEAF_HEALTH, UNIT_HEALTH, LIGHT = 8883, 4222, 8222, 8081, 5020
-LEAF_MEMORY = "24MiB"
 WRITTEN_SECONDS = 60.0
 FOLDER = "/run/canopy"
 """What `canopy join --dir` is given."""
@@ -167,7 +167,7 @@ class Nodes:
         return Spec(
             f"{name}-leaf",
             image("nats"),
-            env={"GOMEMLIMIT": LEAF_MEMORY},
+            env=LEAF_GO,
             entrypoint=("sh", "-c", WHEN_IT_IS_THERE),
             volumes={f"{name}-leaf": STORE, f"{name}-identity": f"{FOLDER}:ro"},
             inside=f"{name}-net",

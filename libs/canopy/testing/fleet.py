@@ -16,7 +16,7 @@ from canopy.identity.join import Credential, join
 from canopy.identity.joining_words import parse
 from canopy.testing.child import HOST, LOOK_SECONDS, free_port
 from canopy.testing.processes import READY_SECONDS, NotReady, Process
-from canopy.testing.servers import LEAF_MEMORY, NAME, NatsServer, RunningHub, RunningLeaf, hub
+from canopy.testing.servers import LEAF_GO, NAME, NatsServer, RunningHub, RunningLeaf, hub
 from canopy.testing.units import Units
 
 TRUST_DOMAIN = "canopy.test"
@@ -151,7 +151,7 @@ class Home:
         config = self.identity / "nats.conf"
         await _written(config, edgeidentity)
         ports = (self.leaf_port, self.mqtt_tls_port)
-        server = await NatsServer.open(config, self.folder / "leaf", ports, {"GOMEMLIMIT": LEAF_MEMORY})
+        server = await NatsServer.open(config, self.folder / "leaf", ports, LEAF_GO)
         return RunningLeaf(server, self.name, self.leaf_url, self.mqtt_port, None)
 
 

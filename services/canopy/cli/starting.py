@@ -15,7 +15,7 @@ from pathlib import Path
 from canopy.cli.failure import Failure
 from canopy.cli.joined import NODE_UNITS, Place
 from canopy.runtime.backoff import Backoff
-from canopy.testing.servers import LEAF_MEMORY, NoServer, nats_binary
+from canopy.testing.servers import LEAF_GO, NoServer, nats_binary
 
 LOOK_SECONDS = 0.2
 FIRST_SECONDS, MOST_SECONDS = 0.5, 10.0
@@ -50,7 +50,7 @@ async def _leaf(config: Path, before: object, server: Sequence[str], say: Say) -
     """Once edgeidentity has written its configuration (anew: settings may have changed since)."""
     while _look(config) in (before, None):  # noqa: ASYNC110 - another process writes it
         await asyncio.sleep(LOOK_SECONDS)
-    await _kept("leaf", server, {"GOMEMLIMIT": LEAF_MEMORY}, say)
+    await _kept("leaf", server, LEAF_GO, say)
 
 
 def _look(file: Path) -> tuple[int, int] | None:
