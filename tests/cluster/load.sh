@@ -23,5 +23,8 @@ for image in "$@"; do
   if [ -f "$image" ]; then import "$image"; echo "${ids[$image]}" >"$(mark "$image")"; else wanted+=("$image"); fi
 done
 [ ${#wanted[@]} -gt 0 ] || exit 0
-"$engine" save "${wanted[@]}" | import -
+# Layers of an older image of that name may be collected while the new one, which shares them, is unpacked on top of them
+# (containerd 1.6: "parent snapshot does not exist"): the next try unpacks them anew.
+all() { "$engine" save "${wanted[@]}" | import -; }
+all || all || all
 for image in "${wanted[@]}"; do echo "${ids[$image]}" >"$(mark "$image")"; done
