@@ -18,9 +18,14 @@ GARBAGE = (50_000, 20, 50)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settings are read from the environment, those of a test too."""
+    """Before anything is collected."""
     if config.getoption("markexpr") == "not server":
         gc.set_threshold(*GARBAGE)
+    _forget_settings()
+
+
+def _forget_settings() -> None:
+    """They are read from the environment, those of a test too."""
     of_units = tuple(f"CANOPY_{unit.upper()}_" for unit in (*CLOUD_UNITS, *EDGE_UNITS, *TRUST_UNITS))
     shared = {ENV_FILE, *(name for name, _, _ in variables(Shared))}
     for name in [name for name in os.environ if name in shared or name.startswith(of_units)]:
